@@ -1,0 +1,89 @@
+# Builds the harness with its patch set.
+#
+#   make [run|rundebug|runfast|runomp] [GPU=amd|nvidia|host] [GPU_ARCH=gfx90a,gfx942] [OUT=run] [DEFINES=-DGETP_REFERENCE]
+#
+# The back end is amd if there are a KFD device and hipcc, nvidia if there are an NVIDIA device and nvcc, else host.
+# The four builds write the same file, so each always compiles anew.
+
+CXX = g++
+OUT ?= run
+
+have = $(shell command -v $(1) 2>/dev/null)
+comma := ,
+ifndef GPU
+GPU := $(if $(and $(wildcard /dev/kfd),$(call have,hipcc)),amd,$(if $(and $(wildcard /dev/nvidia0),$(call have,nvcc)),nvidia,host))
+endif
+
+# COMPILE is the compiler with its fixed flags, $(call host,FLAGS) hands flags to the compiler of the CPU's code.
+ifeq ($(GPU),amd)
+  GPU_ARCH ?= gfx90a
+  COMPILE = hipcc --std=c++17 $(patsubst %,--offload-arch=%,$(subst $(comma), ,$(GPU_ARCH)))
+  host = $(1)
+else ifeq ($(GPU),nvidia)
+  GPU_ARCH ?= $(if $(wildcard /dev/nvidia0),native,sm_90)
+  COMPILE = nvcc -x cu -std=c++17 $(NVIDIA_ARCH)
+  host = $(patsubst %,-Xcompiler %,$(1))
+  ifeq ($(GPU_ARCH),native)
+    NVIDIA_ARCH = -arch=native
+  else
+    NVIDIA_ARCH = $(foreach arch,$(subst $(comma), ,$(GPU_ARCH)),-gencode arch=$(arch:sm_%=compute_%)$(comma)code=$(arch))
+  endif
+else ifeq ($(GPU),host)
+  COMPILE = $(CXX) --std=c++17
+  host = $(1)
+else
+  $(error GPU=$(GPU): the back ends are amd, nvidia and host)
+endif
+
+SOURCES = run.cpp tokenizer.cpp
+HEADERS = getp_eval.cpp tokenizer.hpp unicode_classes.inc $(wildcard getp-csrc/*.cpp) $(shell find hip -type f)
+
+run: FLAGS = -g -O0
+rundebug: FLAGS = -g
+runfast: FLAGS = -O3
+runomp: FLAGS = -O3 $(call host,-fopenmp -march=native)
+
+.PHONY: run rundebug runfast runomp
+run rundebug runfast runomp: $(SOURCES) $(HEADERS)
+	@mkdir -p $(dir $(OUT))
+	$(COMPILE) $(strip $(FLAGS) $(DEFINES)) $(SOURCES) -o $(OUT) -lm
+
+.PHONY: decode
+decode: decode.cpp tokenizer.cpp tokenizer.hpp
+	$(CXX) --std=c++17 -O3 decode.cpp tokenizer.cpp -o $@
+
+.PHONY: tokenizer-bin
+tokenizer-bin: tools/export_tokenizer.py
+	python3 $< -o tokenizer.bin
+
+.PHONY: tokenizer-test
+tokenizer-test: tests/tokenizer_test.cpp tokenizer.cpp tokenizer.hpp
+	$(CXX) --std=c++17 -O3 tests/tokenizer_test.cpp tokenizer.cpp -o test_tokenizer -lgtest -lgtest_main -lpthread
+	./test_tokenizer
+
+.PHONY: tools
+tools: build/make_model
+
+build/make_model: tools/make_model.cpp
+	@mkdir -p build
+	$(CXX) --std=c++17 -O3 -fopenmp $< -o $@
+
+.PHONY: clean
+clean:
+	rm -rf run decode test_tokenizer tokenizer.bin build
+
+.PHONY: help
+help:
+	@echo 'run             debug build, no optimisation (default)   -> $(OUT)'
+	@echo 'rundebug        debug build, compiler default level      -> $(OUT)'
+	@echo 'runfast         -O3                                      -> $(OUT)'
+	@echo 'runomp          -O3 -fopenmp -march=native               -> $(OUT)'
+	@echo 'decode          token ids of an output file as text      -> decode'
+	@echo 'tokenizer-bin   exports o200k_harmony                    -> tokenizer.bin'
+	@echo 'tokenizer-test  builds and runs the tokenizer tests      -> test_tokenizer'
+	@echo 'tools           the maker of random models -> build/'
+	@echo 'clean           removes all of these'
+	@echo 'back end now: GPU=$(GPU) (amd, nvidia, host) $(if $(GPU_ARCH),GPU_ARCH=$(GPU_ARCH) (comma list)); OUT=$(OUT)'
+	@echo 'runomp with GPU=amd needs the OpenMP runtime of hipcc'"'"'s clang (Debian: libomp-15-dev)'
+
+-include tests/tests.mk

@@ -1,0 +1,110 @@
+// Token ids back to text: prints the lines of an output.txt, a line of ids each, as the text that they stand for.
+#include <algorithm>
+#include <cerrno>
+#include <climits>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <string>
+
+#include "tokenizer.hpp"
+
+static const char *kUsage =
+    "usage: decode [-z tokenizer.bin] [-n LINE] [-r] [FILE]\n"
+    "  FILE  token ids, separated by spaces, a request a line (default, and -: standard input)\n"
+    "  -z    the tokenizer (default tokenizer.bin)\n"
+    "  -n    this line only, counted from 1 (default: all)\n"
+    "  -r    raw: control characters too, which are left out otherwise, since a terminal would obey them\n";
+
+[[noreturn]] static void fail(const std::string &message) {
+  fflush(stdout);
+  fprintf(stderr, "error: %s\n", message.c_str());
+  exit(EXIT_FAILURE);
+}
+
+// Reads a line without its end. False at the end of the file.
+static bool read_line(FILE *file, std::string *line) {
+  line->clear();
+  int c;
+  while ((c = getc(file)) != EOF && c != '\n') line->push_back((char)c);
+  return c != EOF || !line->empty();
+}
+
+// Prints the text of one line of ids. place: file and line number, for errors.
+static void print_text(Tokenizer *tokenizer, const std::string &line, const std::string &place, bool raw) {
+  const char *separators = " \t\r";
+  for (size_t start = 0;;) {
+    start = line.find_first_not_of(separators, start);
+    if (start == std::string::npos) break;
+    const size_t end = std::min(line.find_first_of(separators, start), line.size());
+    const std::string word = line.substr(start, end - start);
+    const std::string column = place + ", column " + std::to_string(start + 1) + ": ";
+    if (word.find_first_not_of("0123456789") != std::string::npos)
+      fail(column + "'" + word.substr(0, 40) + "' is not a token id; the file must hold numbers only");
+    const long long id = word.size() > 18 ? LLONG_MAX : atoll(word.c_str());
+    if (id >= tokenizer->vocab_size)
+      fail(column + "token id " + word.substr(0, 40) + " is above " + std::to_string(tokenizer->vocab_size - 1) +
+           ", the last of this tokenizer; give the model's own with -z");
+    if (raw)
+      fwrite(tokenizer->vocab[id], 1, (size_t)tokenizer->lengths[id], stdout);
+    else
+      safe_printf(decode_piece(tokenizer, -1, (int)id));
+    start = end;
+  }
+  putchar('\n');
+}
+
+int main(int argc, char **argv) {
+  const char *tokenizer_path = "tokenizer.bin", *path = nullptr;
+  long long only_line = 0;  // 0: all
+  bool raw = false;
+  for (int i = 1; i < argc; i++) {
+    const std::string argument = argv[i];
+    if (argument == "-h" || argument == "--help") {
+      fputs(kUsage, stdout);
+      return 0;
+    }
+    if (argument == "-r") {
+      raw = true;
+    } else if (argument == "-z" || argument == "-n") {
+      if (++i == argc) fail(argument + " needs a value; see decode -h");
+      if (argument == "-z") {
+        tokenizer_path = argv[i];
+        continue;
+      }
+      char *end;
+      only_line = strtoll(argv[i], &end, 10);
+      if (only_line < 1 || *end) fail("-n needs a line number, 1 or more, not '" + std::string(argv[i]) + "'");
+    } else if (argument[0] == '-' && argument != "-") {
+      fail("unknown argument '" + argument + "'; see decode -h");
+    } else if (path) {
+      fail("one file at a time, but '" + std::string(path) + "' and '" + argument + "' are given; see decode -h");
+    } else {
+      path = argv[i];
+    }
+  }
+
+  const bool from_stdin = !path || strcmp(path, "-") == 0;
+  const std::string name = from_stdin ? "standard input" : path;
+  FILE *file = from_stdin ? stdin : fopen(path, "r");
+  if (!file) fail(name + ": cannot open the token ids: " + strerror(errno) + "; give the output file of run -m getp");
+  Tokenizer tokenizer;
+  read_whole_tokenizer(&tokenizer, tokenizer_path);
+
+  std::string line;
+  long long number = 0;
+  while (number != only_line || only_line == 0) {
+    if (!read_line(file, &line)) break;
+    number++;
+    if (only_line == 0 || number == only_line)
+      print_text(&tokenizer, line, name + ": line " + std::to_string(number), raw);
+  }
+  if (ferror(file)) fail(name + ": cannot read the token ids: " + strerror(errno));
+  if (number < only_line)
+    fail(name + ": no line " + std::to_string(only_line) + ", the file has " + std::to_string(number) +
+         "; give a smaller -n");
+  if (fflush(stdout) || ferror(stdout)) fail(std::string("cannot write the text: ") + strerror(errno));
+  fclose(file);
+  free_tokenizer(&tokenizer);
+  return 0;
+}

@@ -1,0 +1,23 @@
+// What the two GPU back ends share: shared memory and the group reduction over shuffles.
+#pragma once
+
+#define GETP_SHARED(type, name, count) __shared__ type name[count]
+
+// Before a loop whose loads should be in flight together.
+#define GETP_UNROLL_4 _Pragma("unroll 4")
+
+// The drivers of real devices keep no list of allocations; finish counts bytes itself (hip_utils.h).
+inline size_t getp_report_leaks() { return 0; }
+
+// Reduction over aligned groups of N lanes; N is a power of two of at most 32, so a group lies within one wave whether
+// the card's waves have 32 or 64 lanes. Every lane of the wave must call it. Order: a butterfly, distance N/2 first;
+// `op` must be commutative, then every lane holds the same bits.
+template <int N, class T, class Op>
+__device__ inline T group_reduce(T value, Op op) {
+  static_assert(N >= 1 && N <= 32 && (N & (N - 1)) == 0, "a group has 1, 2, 4, 8, 16 or 32 lanes");
+  for (int distance = N / 2; distance > 0; distance /= 2) value = op(value, __shfl_xor(value, distance, N));
+  return value;
+}
+
+// Host: sets the wave size and the seed of the lane order. The hardware decides here, so nothing is set.
+inline bool getp_set_lanes(int, unsigned long long) { return false; }

@@ -1,0 +1,210 @@
+"""tokenizer.cpp against tiktoken, id for id, on random texts; and the tools that feed it: the vocabulary's export and the
+table of Unicode classes. Needs o200k_base.tiktoken in the folder GETP_VOCAB (default: ../shared/vocab).
+GETP_TEST_FULL=1 compares six times as many texts."""
+import os
+import random
+import shutil
+import subprocess
+import sys
+import unicodedata
+from pathlib import Path
+
+import pytest
+
+tiktoken = pytest.importorskip("tiktoken", reason="needs the Python package tiktoken: pip install -r tools/requirements.txt")
+
+ROOT = Path(__file__).resolve().parent.parent
+RANKS = Path(os.environ.get("GETP_VOCAB", ROOT / "../shared/vocab")) / "o200k_base.tiktoken"
+TIKTOKEN_CACHE_NAME = "fb374d419588a4632f3f557e76b4b70aebbca790"  # how tiktoken's cache names that file
+TEXTS = 144_000 if os.environ.get("GETP_TEST_FULL") == "1" else 24_000
+
+CHARACTERS = [chr(c) for c in range(1, 0x110000) if not 0xD800 <= c <= 0xDFFF]  # all but NUL, which ends a C string
+POOLS = {}  # by general category
+for character in CHARACTERS:
+    POOLS.setdefault(unicodedata.category(character), []).append(character)
+# Starts of stretches of 64 letters of one script each, spread over the Basic Multilingual Plane.
+SCRIPTS = [c for c in range(0x40, 0xFFC0, 0x40) if not 0xD7C0 <= c < 0xF900]
+SOURCES = [text for path in sorted(ROOT.glob("*.cpp")) + sorted(ROOT.glob("tools/*.py")) + [Path(__file__)]
+           for text in [path.read_text()]]
+SPECIALS = ["<|startoftext|>", "<|endoftext|>", "<|return|>", "<|start|>", "<|end|>", "<|message|>", "<|reserved_200013|>"]
+
+
+def any_character(rng, n):
+    return "".join(rng.choice(CHARACTERS) for _ in range(rng.randrange(n)))
+
+
+def classes(rng, n):
+    """A few general categories mixed: all the ways in which the pattern's classes can meet."""
+    pools = [POOLS[name] for name in rng.sample(sorted(POOLS), rng.randint(1, 4))]
+    pools += rng.sample([[" "], ["\r", "\n"], ["/"], ["'"], ["'s", "\u2019s", "'LL"], ["\u0301"], ["a"], ["A"], ["7"]], 2)
+    return "".join(rng.choice(rng.choice(pools)) for _ in range(rng.randrange(n)))
+
+
+def contractions(rng, n):
+    def one():
+        ending = rng.choice(["s", "t", "re", "ve", "m", "ll", "d", "\u017f", "r", "v", "l", "x", "lL", "\u017fs"])
+        word = rng.choice(["I", "we", "THEY", "it", "don", "O", "x\u0301", "\u4e2d", "\u01c5", "\u02b0", "9", "", " ", "?", "\u00df"])
+        return word + rng.choice("'''\u2019`") + "".join(rng.choice([c, c.upper()]) for c in ending)
+    return "".join(one() + rng.choice(["", " ", "ly", "S", "'", "\n", "1", "\u0301"]) for _ in range(rng.randrange(n // 4)))
+
+
+def white_space(rng, n):
+    spaces = [" ", "\t", "\n", "\r\n", "\r", "\v", "\f", "\x1c", "\x85", "\xa0", "\u1680", "\u2003", "\u2028", "\u200b", "\u3000"]
+    few = rng.sample(spaces, rng.randint(1, 4))
+    return "".join(rng.choice(few) * rng.randint(1, 6) + rng.choice(["", "", "a", "B", "5", ".", "/", "\u0301", "\u4e2d"])
+                   for _ in range(rng.randrange(n // 2)))
+
+
+def numbers(rng, n):
+    digits = rng.choice([list("0123456789"), POOLS["Nd"], POOLS["No"] + POOLS["Nl"]])
+    return "".join(rng.choice(digits) if rng.random() < 0.9 else rng.choice(".,- eE%xabc") for _ in range(rng.randrange(n)))
+
+
+def emoji(rng, n):
+    parts = ["\u200d", "\ufe0f", "\u20e3", "#", "1", " ", "\U0001f1e9", "\U0001f1ea", "\U0001f3fd", "\u2764", "\n"]
+    return "".join(chr(rng.randrange(0x1F300, 0x1FB00)) if rng.random() < 0.6 else rng.choice(parts)
+                   for _ in range(rng.randrange(n)))
+
+
+def script(rng, n):
+    first = rng.choice(SCRIPTS)
+    return "".join(chr(first + rng.randrange(64)) if rng.random() < 0.85 else rng.choice("   ,.\n") for _ in range(rng.randrange(n)))
+
+
+def ascii_text(rng, n):
+    return "".join(chr(rng.randrange(1, 128)) for _ in range(rng.randrange(n)))
+
+
+def source_code(rng, n):
+    text = rng.choice(SOURCES)
+    start = rng.randrange(len(text))
+    return text[start:start + rng.randrange(8 * n)].replace("\n", rng.choice(["\n", "\n", "\r\n"]))
+
+
+def specials(rng, n):
+    return "".join(rng.choice([rng.choice(SPECIALS), "user", " ", "\n", "<|", "|>"]) for _ in range(rng.randrange(n // 4)))
+
+
+def cased_words(rng, n):
+    """Upper, lower, title case and letters without case next to each other, with marks."""
+    return "".join(rng.choice(["a", "B", "\u01c5", "\u02b0", "\u4e2d", "\u0301", "\u00e9", "\u0416", "\u05d0", " ", "-"])
+                   for _ in range(rng.randrange(n)))
+
+
+KINDS = [any_character, classes, contractions, white_space, numbers, emoji, script, ascii_text, source_code, specials,
+         cased_words]
+
+
+@pytest.fixture(scope="session")
+def encoding(tmp_path_factory):
+    if not RANKS.is_file():
+        pytest.skip(f"needs o200k_base.tiktoken in {RANKS.parent}: set GETP_VOCAB to its folder")
+    cache = tmp_path_factory.mktemp("tiktoken")
+    shutil.copy(RANKS, cache / TIKTOKEN_CACHE_NAME)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TIKTOKEN_CACHE_DIR", str(cache))
+        yield tiktoken.get_encoding("o200k_harmony")
+
+
+@pytest.fixture(scope="session")
+def tokenizer_bin(encoding, tmp_path_factory):
+    path = tmp_path_factory.mktemp("vocabulary") / "tokenizer.bin"
+    subprocess.run([sys.executable, ROOT / "tools/export_tokenizer.py", "-o", path, "--ranks", RANKS], check=True)
+    return path
+
+
+@pytest.fixture(scope="session")
+def ids_of(tokenizer_bin, tmp_path_factory):
+    """ids_of(texts): the ids that tokenizer.cpp gives each text."""
+    folder = tmp_path_factory.mktemp("program")
+    program, texts_file = folder / "print_ids", folder / "texts"
+    subprocess.run(["g++", "--std=c++17", "-O3", ROOT / "tests/print_ids.cpp", ROOT / "tokenizer.cpp", "-o", program], check=True)
+
+    def call(texts):
+        texts_file.write_bytes("\0".join(texts).encode())
+        done = subprocess.run([program, tokenizer_bin, texts_file], stdout=subprocess.PIPE, check=True)
+        return [list(map(int, line.split())) for line in done.stdout.decode().split("\n")[:-1]]
+
+    return call
+
+
+def assert_equal(ids_of, encoding, texts):
+    ours = ids_of(texts)
+    assert len(ours) == len(texts)
+    for text, ids in zip(texts, ours):
+        expected = encoding.encode_ordinary(text)
+        assert ids == expected, f"{text!a}: {encoding.decode_tokens_bytes(ids)} instead of {encoding.decode_tokens_bytes(expected)}"
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+def test_same_ids_as_tiktoken(ids_of, encoding, kind):
+    rng = random.Random(kind.__name__)
+    count = -(-TEXTS // len(KINDS))
+    assert_equal(ids_of, encoding, [kind(rng, 40) for _ in range(count)])
+
+
+def test_every_character(ids_of, encoding):
+    """Every code point by itself, within a word and after a space; a hundred of them share a text, apart by digits."""
+    def chunks(parts):
+        return ["9".join(parts[i:i + 100]) for i in range(0, len(parts), 100)]
+    for pattern in "{}", "a{}A{}", " {}'s":
+        assert_equal(ids_of, encoding, chunks([pattern.replace("{}", character) for character in CHARACTERS]))
+
+
+def test_long_texts(ids_of, encoding):
+    rng = random.Random(1)
+    letters = "".join(rng.choice("abcdefghijklmnopqrstuvwxyz") for _ in range(50_000))
+    han = "".join(chr(rng.randrange(0x4E00, 0x9FA6)) for _ in range(20_000))
+    texts = ["a" * 50_000, letters, letters.upper(), han, "7" * 50_000, "!" * 50_000, "\u0301" * 20_000, "\n" * 50_000,
+             " " * 50_000, " " * 50_000 + "x", "A" * 50_000 + "b", "\u4e2d" + "A" * 50_000, "".join(SOURCES)]
+    assert_equal(ids_of, encoding, texts)
+
+
+def test_export_is_the_same_from_tiktoken(encoding, tokenizer_bin, tmp_path):
+    path = tmp_path / "tokenizer.bin"
+    done = subprocess.run([sys.executable, ROOT / "tools/export_tokenizer.py", "-o", path], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert path.read_bytes() == tokenizer_bin.read_bytes()
+    assert [entry.name for entry in tmp_path.iterdir()] == ["tokenizer.bin"]
+
+
+@pytest.mark.parametrize("options, named", [
+    (["--ranks", __file__, "-o", "t.bin"], "sha256"),
+    (["--ranks", "absent.tiktoken", "-o", "t.bin"], "absent.tiktoken"),
+    (["--ranks", str(RANKS), "-o", "absent/t.bin"], "absent/t.bin"),
+])
+def test_export_errors(encoding, tmp_path, options, named):
+    done = subprocess.run([sys.executable, ROOT / "tools/export_tokenizer.py", *options], cwd=tmp_path, capture_output=True,
+                          text=True)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1 and named in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_export_without_network(tmp_path):
+    environment = {**os.environ, "TIKTOKEN_CACHE_DIR": str(tmp_path / "empty"), "https_proxy": "http://127.0.0.1:9"}
+    done = subprocess.run([sys.executable, ROOT / "tools/export_tokenizer.py", "-o", "t.bin"], cwd=tmp_path,
+                          capture_output=True, text=True, env=environment)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: tiktoken cannot download") and done.stderr.count("\n") == 1
+
+
+def test_unicode_classes_are_tiktokens():
+    done = subprocess.run([sys.executable, ROOT / "tools/make_unicode_classes.py", "--check"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_unicode_classes_check_finds_a_wrong_class(tmp_path):
+    table, wrong = (ROOT / "unicode_classes.inc").read_text(), tmp_path / "wrong.inc"
+    assert "{0x5B, kOther}" in table
+    wrong.write_text(table.replace("{0x5B, kOther}", "{0x5C, kOther}"))  # takes [ for an upper-case letter
+    done = subprocess.run([sys.executable, ROOT / "tools/make_unicode_classes.py", "--check", "-o", wrong],
+                          capture_output=True, text=True)
+    assert done.returncode == 1 and "U+005B" in done.stderr
+
+
+def test_unicode_classes_table_is_what_the_tool_writes(tmp_path):
+    pytest.importorskip("unicodedata2")
+    again = tmp_path / "again.inc"
+    subprocess.run([sys.executable, ROOT / "tools/make_unicode_classes.py", "-o", again], check=True)
+    assert again.read_text() == (ROOT / "unicode_classes.inc").read_text()

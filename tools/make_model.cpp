@@ -1,0 +1,505 @@
+// make_model: writes a random gpt-oss model in the harness's format, and a synthetic tokenizer that fits it.
+//
+//   make_model tiny|7m|20b -o model.bin [-z tokenizer.bin] [--seed N] [--fp32]
+//
+// The same seed gives the same bytes with any number of threads, compiler and processor: value i of tensor t depends on
+// (seed, t, i) alone, and its arithmetic uses IEEE single precision without libm and without fused multiply-adds.
+//
+//   g++ -std=c++17 -O3 -fopenmp tools/make_model.cpp -o make_model        (-fopenmp is optional)
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <chrono>
+#include <csignal>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <map>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <unordered_set>
+#include <utility>
+#include <vector>
+
+#if defined(__clang__)
+#pragma clang fp contract(off)
+#elif defined(__GNUC__)
+#pragma GCC optimize("fp-contract=off")
+#endif
+
+static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
+              "model.bin is little-endian and is written as it lies in memory");
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Shapes and tensors
+
+struct Config {  // the 60-byte header of model.bin
+  int32_t vocab_size, hidden_dim, n_experts, experts_per_token, intermediate_dim, n_layers, head_dim, n_attn_heads,
+      n_kv_heads, seq_len, initial_context_length;
+  float rope_theta, rope_scaling_factor;
+  int32_t sliding_window;
+  float swiglu_limit;
+};
+static_assert(sizeof(Config) == 60, "15 fields of 4 bytes");
+
+//                         V       H     E  k  I     L  hd  q  kv seq   context theta   factor win limit
+constexpr Config kTiny = {512, 96, 8, 4, 96, 4, 32, 6, 2, 160, 4096, 150000, 32, 24, 7};
+constexpr Config k7m = {201088, 32, 32, 4, 64, 2, 32, 2, 1, 2048, 4096, 150000, 32, 128, 7};
+constexpr Config k20b = {201088, 2880, 32, 4, 2880, 24, 64, 64, 8, 2048, 4096, 150000, 32, 128, 7};
+
+struct Tensor {
+  int64_t count;  // values
+  int64_t fan_in;
+  float mean, stddev;  // stddev 0: 1/sqrt(fan_in)
+};
+constexpr int kTensors = 16;
+struct Tensors {
+  Tensor at[kTensors];
+};
+
+// The tensors of model.bin in file order, each contiguous over the layers.
+constexpr Tensors tensors_of(const Config &c) {
+  const int64_t V = c.vocab_size, H = c.hidden_dim, E = c.n_experts, I = c.intermediate_dim, L = c.n_layers;
+  const int64_t A = int64_t{c.n_attn_heads} * c.head_dim, Q = A + int64_t{2} * c.n_kv_heads * c.head_dim;
+  return {{
+      {V * H, H, 0, 1},               // token embedding
+      {V * H, H, 0, 0},               // unembedding
+      {L * H, H, 1, 0.1f},            // rms_attn
+      {L * H, H, 1, 0.1f},            // rms_ffn
+      {H, H, 1, 0.1f},                // rms_out
+      {L * Q * H, H, 0, 0},           // w_qkv
+      {L * Q, H, 0, 0.2f},            // b_qkv
+      {L * H * A, A, 0, 0},           // w_o
+      {L * H, A, 0, 0.2f},            // b_o
+      {L * c.n_attn_heads, 1, 0, 1},  // attn_sinks
+      {L * E * H, H, 0, 0},           // w_router
+      {L * E, H, 0, 0.2f},            // b_router
+      {L * E * 2 * I * H, H, 0, 0},   // w_mlp1, rows alternate gate, up
+      {L * E * 2 * I, H, 0, 0.2f},    // b_mlp1
+      {L * E * H * I, I, 0, 0},       // w_mlp2
+      {L * E * H, I, 0, 0.2f},        // b_mlp2
+  }};
+}
+
+constexpr int64_t model_bytes(const Config &c) {
+  int64_t values = 0;
+  const Tensors tensors = tensors_of(c);
+  for (const Tensor &t : tensors.at) values += t.count;
+  return int64_t{sizeof(Config)} + 4 * values;
+}
+static_assert(model_bytes(k20b) == 83659028796, "size of the exported gpt-oss-20b");
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Random values
+
+// Two independent standard normal values from 64 random bits: Box and Muller, "A Note on the Generation of Random
+// Normal Deviates", 1958. Radius from the low 24 bits, angle from the high 24; |z| <= sqrt(48 ln 2) = 5.77. log, sin
+// and cos are written out so that every machine gets the same bits, and so that the compiler can vectorise the loop
+// around.
+inline void normal_pair(uint64_t bits, float *z0, float *z1) {
+  const float u = static_cast<float>(static_cast<int32_t>(bits & 0xffffff) + 1) * 0x1p-24f;  // (0, 1], exact
+  int32_t word;
+  std::memcpy(&word, &u, 4);
+  const int32_t exponent = (word - 0x3f3504f3) >> 23;  // u = m 2^exponent, m in [sqrt(1/2), sqrt(2))
+  const int32_t mantissa = word - exponent * (1 << 23);
+  float m;
+  std::memcpy(&m, &mantissa, 4);
+  const float s = (m - 1.0f) / (m + 1.0f), s2 = s * s;  // log m = 2 atanh(s), |s| <= 0.172
+  const float atanh_s = s * (1.0f + s2 * (1.0f / 3 + s2 * (1.0f / 5 + s2 * (1.0f / 7 + s2 * (1.0f / 9)))));
+  const float log_u = static_cast<float>(exponent) * 0.69314718f + 2.0f * atanh_s;
+  const float radius = __builtin_sqrtf(-2.0f * (log_u < 0.0f ? log_u : 0.0f));
+
+  const int32_t turn = static_cast<int32_t>(bits >> 40);  // angle = 2 pi turn / 2^24 = quadrant pi/2 + t
+  const int32_t quadrant = turn >> 22;
+  const float t = static_cast<float>((turn & 0x3fffff) - 0x200000) * (1.57079633f * 0x1p-22f);  // [-pi/4, pi/4)
+  const float t2 = t * t;
+  const float sin_t = t * (1.0f + t2 * (-1.0f / 6 + t2 * (1.0f / 120 + t2 * (-1.0f / 5040))));
+  const float cos_t = 1.0f + t2 * (-0.5f + t2 * (1.0f / 24 + t2 * (-1.0f / 720 + t2 * (1.0f / 40320))));
+  const float cosine = quadrant & 1 ? sin_t : cos_t, sine = quadrant & 1 ? cos_t : sin_t;
+  *z0 = radius * ((quadrant + 1) & 2 ? -cosine : cosine);
+  *z1 = radius * (quadrant & 2 ? -sine : sine);
+}
+
+// SplitMix64 (Steele, Lea, Flood, "Fast Splittable Pseudorandom Number Generators", 2014): the n-th output is a mix of
+// n.
+inline uint64_t splitmix64(uint64_t state) {
+  uint64_t x = state;
+  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9;
+  x = (x ^ (x >> 27)) * 0x94d049bb133111eb;
+  return x ^ (x >> 31);
+}
+constexpr uint64_t kGamma = 0x9e3779b97f4a7c15;
+
+// Nearest BF16 value, ties to even; values here are finite.
+inline float round_to_bf16(float x) {
+  uint32_t word;
+  std::memcpy(&word, &x, 4);
+  word = (word + 0x7fff + ((word >> 16) & 1)) & 0xffff0000;
+  std::memcpy(&x, &word, 4);
+  return x;
+}
+
+// Values first .. first + count - 1 of tensor `index` into out; first is even, out has room for count + 1 values.
+template <bool Bf16>
+void fill(float *out, const Tensor &tensor, int index, int64_t first, int64_t count, uint64_t seed) {
+  const uint64_t key = splitmix64(splitmix64(seed + kGamma) + static_cast<uint64_t>(index + 1) * kGamma);
+  const float mean = tensor.mean;
+  const float stddev = tensor.stddev > 0 ? tensor.stddev : 1.0f / __builtin_sqrtf(static_cast<float>(tensor.fan_in));
+  constexpr int kBlock = 256;  // pairs; the bits of a block come first, so that the float part is one vector loop
+  uint64_t bits[kBlock];
+  for (int64_t done = 0; done < count; done += 2 * kBlock) {
+    const int64_t rest = (count - done + 1) / 2;
+    const int pairs = rest < kBlock ? static_cast<int>(rest) : kBlock;
+    const uint64_t counter = static_cast<uint64_t>(first + done) / 2;
+    for (int p = 0; p < pairs; ++p) bits[p] = splitmix64(key + (counter + p) * kGamma);
+    float *block = out + done;
+    for (int p = 0; p < pairs; ++p) {
+      float z0, z1;
+      normal_pair(bits[p], &z0, &z1);
+      z0 = mean + stddev * z0;
+      z1 = mean + stddev * z1;
+      block[2 * p] = Bf16 ? round_to_bf16(z0) : z0;
+      block[2 * p + 1] = Bf16 ? round_to_bf16(z1) : z1;
+    }
+  }
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Files
+
+struct Error : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
+char g_unfinished[4096];  // the temporary file, for the signal handler
+
+void on_signal(int signal) {
+  if (g_unfinished[0]) unlink(g_unfinished);
+  _exit(128 + signal);
+}
+
+// A file that appears under its name only once it is whole: it is written beside it and renamed by commit().
+class OutputFile {
+ public:
+  OutputFile(const std::string &path, int64_t bytes)
+      : path_(path), temporary_(path + ".part" + std::to_string(getpid())) {
+    struct stat existing;
+    if (stat(path.c_str(), &existing) == 0 && !S_ISREG(existing.st_mode))
+      throw Error(path + " exists and is not a regular file: give another output path");
+    if (temporary_.size() >= sizeof g_unfinished) throw Error(path + ": path too long: give a shorter one");
+    fd_ = open(temporary_.c_str(), O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0666);
+    if (fd_ < 0) throw Error("cannot create " + temporary_ + ": " + std::strerror(errno));
+    std::strcpy(g_unfinished, temporary_.c_str());
+    struct statvfs disk;
+    if (fstatvfs(fd_, &disk) == 0) {
+      const double available = static_cast<double>(disk.f_bavail) * static_cast<double>(disk.f_frsize);
+      if (available < static_cast<double>(bytes)) {
+        char text[160];
+        std::snprintf(text, sizeof text, ": needs %.3f GB, the disk has %.3f GB free: free some or choose another disk",
+                      static_cast<double>(bytes) / 1e9, available / 1e9);
+        discard();
+        throw Error(path + text);
+      }
+    }
+  }
+  OutputFile(const OutputFile &) = delete;
+  OutputFile &operator=(const OutputFile &) = delete;
+  ~OutputFile() { discard(); }
+
+  // Writes all bytes at the offset; returns 0 or the error number.
+  int write_at(const void *data, int64_t bytes, int64_t offset) const {
+    const char *from = static_cast<const char *>(data);
+    while (bytes > 0) {
+      const ssize_t n = pwrite(fd_, from, static_cast<size_t>(bytes), offset);
+      if (n < 0 && errno == EINTR) continue;
+      if (n < 0) return errno;
+      if (n == 0) return ENOSPC;
+      from += n, bytes -= n, offset += n;
+    }
+    return 0;
+  }
+  void check(int error) const {
+    if (error) throw Error("writing " + path_ + " failed: " + std::strerror(error) + ": nothing was kept");
+  }
+  void commit() {
+    const int fd = std::exchange(fd_, -1);
+    const int error = close(fd) == 0 && rename(temporary_.c_str(), path_.c_str()) == 0 ? 0 : errno;
+    if (error) unlink(temporary_.c_str());
+    g_unfinished[0] = 0;
+    check(error);
+  }
+
+ private:
+  void discard() {
+    if (fd_ < 0) return;
+    close(std::exchange(fd_, -1));
+    unlink(temporary_.c_str());
+    g_unfinished[0] = 0;
+  }
+  std::string path_, temporary_;
+  int fd_ = -1;
+};
+
+// Streams the model through one 16 MB buffer a thread.
+void write_model(const std::string &path, const Config &config, uint64_t seed, bool fp32) {
+  constexpr int64_t kChunk = 1 << 22;  // values
+  struct Chunk {
+    int tensor;
+    int64_t first, count, offset;
+  };
+  const Tensors tensors = tensors_of(config);
+  std::vector<Chunk> chunks;
+  int64_t offset = sizeof(Config);
+  for (int t = 0; t < kTensors; ++t)
+    for (int64_t first = 0; first < tensors.at[t].count; first += kChunk) {
+      const int64_t rest = tensors.at[t].count - first, count = rest < kChunk ? rest : kChunk;
+      chunks.push_back({t, first, count, offset});
+      offset += 4 * count;
+    }
+
+  OutputFile file(path, offset);
+  int error = file.write_at(&config, sizeof config, 0);
+  const bool progress = isatty(STDERR_FILENO);
+  const auto start = std::chrono::steady_clock::now();
+  double shown = 0;
+  int64_t written = 0;
+  const int64_t n_chunks = static_cast<int64_t>(chunks.size());
+#pragma omp parallel
+  {
+    std::vector<float> buffer(kChunk);
+#pragma omp for schedule(dynamic)
+    for (int64_t i = 0; i < n_chunks; ++i) {
+      int failed;
+#pragma omp atomic read
+      failed = error;
+      if (failed) continue;
+      const Chunk &c = chunks[static_cast<size_t>(i)];
+      (fp32 ? fill<false> : fill<true>)(buffer.data(), tensors.at[c.tensor], c.tensor, c.first, c.count, seed);
+      failed = file.write_at(buffer.data(), 4 * c.count, c.offset);
+#pragma omp critical
+      {
+        if (failed) {
+#pragma omp atomic write
+          error = failed;
+        }
+        written += 4 * c.count;
+        const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+        if (progress && seconds - shown > 0.5) {
+          shown = seconds;
+          const double done = static_cast<double>(written) / static_cast<double>(offset);
+          std::fprintf(stderr, "\r%s: %.0f %%, %.0f s left   ", path.c_str(), 100 * done, seconds / done - seconds);
+        }
+      }
+    }
+  }
+  if (shown > 0) std::fprintf(stderr, "\r\033[K");
+  file.check(error);
+  file.commit();
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+// Tokenizer
+
+// What the first merges are learnt from. They make prompts shorter, in several scripts, even in a vocabulary of 512.
+constexpr std::string_view kTrainingText =
+    "the water in the river is cold and the wind over the hills is strong, but there is a fire in the house and "
+    "there are stories to tell. when the ship returned from the north, the people on the shore were waiting with "
+    "bread and lanterns, and nobody asked what the journey had cost. write a short letter to the teacher and explain "
+    "why the lesson on numbers was so interesting. what is the name of the highest mountain, and how long does it take "
+    "to reach the top? please list three reasons for learning another language, then give one example for each of "
+    "them. this machine counts the words that you say and then returns the answer in the order in which they came. "
+    "for each value in the list, return the sum of the other values; if the list is empty then print an error. "
+    "das Wetter in den Bergen ist heute schlechter als gestern, und die Wanderer bleiben in der Hütte. "
+    "les enfants jouent dans le jardin et la grand-mère prépare une tarte avec les pommes de la voisine. "
+    "los niños cantan en la plaza mientras el sol se pone detrás de las montañas de la costa. "
+    "в старом доме на берегу реки жили дедушка и бабушка, и на столе всегда стоял горячий чай. "
+    "в городе было тихо, и на улице никого не было, но в окне горел свет. ";
+
+// The words of the text, each with the space before it, as o200k's pre-tokenisation leaves them: merges cross no word.
+std::vector<std::vector<std::string>> split_words(std::string_view text) {
+  const auto is_letter = [](unsigned char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c >= 0x80; };
+  std::vector<std::vector<std::string>> words;
+  char previous = ' ';
+  for (const char c : text) {
+    const bool joins = is_letter(c) && (is_letter(previous) || previous == ' ');
+    if (words.empty() || !joins) words.emplace_back();
+    words.back().emplace_back(1, c);
+    previous = c;
+  }
+  return words;
+}
+
+// Byte-pair encoding: joins the most frequent pair of neighbours (of equals, the smallest text) and repeats. Returns
+// the texts of n merges, each the concatenation of two bytes or earlier merges.
+std::vector<std::string> learn_merges(size_t n) {
+  std::vector<std::vector<std::string>> words = split_words(kTrainingText);
+  std::vector<std::string> merges;
+  std::unordered_set<std::string> known;
+  while (merges.size() < n) {
+    std::map<std::pair<std::string, std::string>, int> counts;
+    for (const auto &word : words)
+      for (size_t i = 0; i + 1 < word.size(); ++i) ++counts[{word[i], word[i + 1]}];
+    auto best = counts.end();
+    for (auto it = counts.begin(); it != counts.end(); ++it)
+      if (best == counts.end() || it->second > best->second) best = it;
+    if (best == counts.end()) throw Error("the training text is too short for the vocabulary");
+    const auto [left, right] = best->first;
+    for (auto &word : words)
+      for (size_t i = 0; i + 1 < word.size(); ++i)
+        if (word[i] == left && word[i + 1] == right) {
+          word[i] += right;
+          word.erase(word.begin() + static_cast<std::ptrdiff_t>(i) + 1);
+        }
+    if (known.insert(left + right).second) merges.push_back(left + right);
+  }
+  return merges;
+}
+
+// Adds made-up words of one or two syllables (" ba", " banlo", ...) until the vocabulary holds n texts. Every text is
+// the concatenation of two earlier ones: consonant + vowel, + final consonant, space + syllable, + second syllable.
+void add_words(std::vector<std::string> *texts, size_t n) {
+  std::unordered_set<std::string> known(texts->begin(), texts->end());
+  const auto add = [&](const std::string &text) {
+    if (texts->size() < n && known.insert(text).second) texts->push_back(text);
+  };
+  std::vector<std::string> open_syllables, syllables;
+  for (const char consonant : std::string_view("bdfghjklmnprstvwzcxy"))
+    for (const char vowel : std::string_view("aeiou")) open_syllables.push_back({consonant, vowel});
+  syllables = open_syllables;
+  for (const char last : std::string_view("nrslmt"))
+    for (const std::string &syllable : open_syllables) syllables.push_back(syllable + last);
+  for (const std::string &syllable : syllables) add(syllable);
+  for (const std::string &syllable : syllables) add(" " + syllable);
+  for (const std::string &second : syllables)
+    for (const std::string &first : syllables) add(" " + first + second);
+  if (texts->size() < n) throw Error("too few syllables for the vocabulary");
+}
+
+std::string special_token(int id) {
+  switch (id) {  // o200k_harmony
+    case 199998:
+      return "<|startoftext|>";
+    case 199999:
+      return "<|endoftext|>";
+    case 200002:
+      return "<|return|>";
+    case 200003:
+      return "<|constrain|>";
+    case 200005:
+      return "<|channel|>";
+    case 200006:
+      return "<|start|>";
+    case 200007:
+      return "<|end|>";
+    case 200008:
+      return "<|message|>";
+    case 200012:
+      return "<|call|>";
+    default:
+      return "<|reserved_" + std::to_string(id) + "|>";
+  }
+}
+
+// tokenizer.bin: 256 byte tokens, merges, and, in the full vocabulary, harmony's special tokens at their ids.
+void write_tokenizer(const std::string &path, int vocab_size) {
+  constexpr int kFirstSpecial = 199998;
+  const size_t ordinary = static_cast<size_t>(vocab_size < kFirstSpecial ? vocab_size : kFirstSpecial);
+  constexpr size_t kLearnt = 256;
+  std::vector<std::string> texts;
+  for (int byte = 0; byte < 256; ++byte) texts.push_back(byte ? std::string(1, static_cast<char>(byte)) : "<0x00>");
+  for (std::string &merge : learn_merges(kLearnt)) texts.push_back(std::move(merge));
+  if (ordinary > texts.size()) add_words(&texts, ordinary);
+  for (int id = kFirstSpecial; id < vocab_size; ++id) texts.push_back(special_token(id));
+
+  int32_t longest = 0;
+  std::string bytes(4, '\0');
+  const auto append = [&bytes](const auto &value) {
+    bytes.append(reinterpret_cast<const char *>(&value), sizeof value);
+  };
+  for (size_t id = 0; id < texts.size(); ++id) {
+    const int32_t length = static_cast<int32_t>(texts[id].size());
+    longest = length > longest ? length : longest;
+    append(id < ordinary ? static_cast<float>(id) : -1e30f);
+    append(length);
+    bytes += texts[id];
+  }
+  std::memcpy(&bytes[0], &longest, 4);
+
+  OutputFile file(path, static_cast<int64_t>(bytes.size()));
+  file.check(file.write_at(bytes.data(), static_cast<int64_t>(bytes.size()), 0));
+  file.commit();
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+
+constexpr const char *kUsage = "usage: make_model tiny|7m|20b -o model.bin [-z tokenizer.bin] [--seed N] [--fp32]";
+
+constexpr const char *kHelp =
+    "\n"
+    "Writes a random gpt-oss model in the harness's format.\n"
+    "  tiny | 7m | 20b    shape: 4.8 MB | 53 MB | 83.7 GB\n"
+    "  -o FILE            the model\n"
+    "  -z FILE            also a tokenizer for its vocabulary: bytes, merges, made-up words, harmony's special tokens\n"
+    "  --seed N           0 .. 2^64 - 1, default 1; a seed gives the same bytes everywhere\n"
+    "  --fp32             keep arbitrary FP32 weights (default: every weight is rounded to BF16, and stored as FP32)";
+
+int run(int argc, char **argv) {
+  std::string shape, model, tokenizer;
+  uint64_t seed = 1;
+  bool fp32 = false;
+  for (int i = 1; i < argc; ++i) {
+    const std::string argument = argv[i];
+    if (argument == "-h" || argument == "--help") {
+      std::printf("%s\n%s\n", kUsage, kHelp);
+      return 0;
+    }
+    if (argument == "--fp32") {
+      fp32 = true;
+    } else if (argument == "-o" || argument == "-z" || argument == "--seed") {
+      if (++i == argc) throw Error(argument + " needs a value; " + kUsage);
+      const std::string value = argv[i];
+      if (value.empty()) throw Error(argument + " needs a value that is not empty; " + kUsage);
+      if (argument == "-o") model = value;
+      if (argument == "-z") tokenizer = value;
+      if (argument == "--seed") {
+        char *end;
+        errno = 0;
+        seed = std::strtoull(value.c_str(), &end, 10);
+        if (value.find_first_not_of("0123456789") != std::string::npos || errno == ERANGE)
+          throw Error("--seed '" + value + "' is not a whole number from 0 to 2^64 - 1");
+      }
+    } else if (argument[0] == '-' || !shape.empty()) {
+      throw Error("unknown argument '" + argument + "'; " + kUsage);
+    } else {
+      shape = argument;
+    }
+  }
+  if (shape.empty()) throw Error(std::string("which shape? ") + kUsage);
+  if (shape != "tiny" && shape != "7m" && shape != "20b") throw Error("unknown shape '" + shape + "'; " + kUsage);
+  if (model.empty()) throw Error(std::string("-o is missing; ") + kUsage);
+  if (model == tokenizer) throw Error("-o and -z name the same file '" + model + "': give two");
+
+  struct sigaction action = {};
+  action.sa_handler = on_signal;
+  for (const int signal : {SIGINT, SIGTERM, SIGHUP}) sigaction(signal, &action, nullptr);
+  std::signal(SIGXFSZ, SIG_IGN);  // a file size limit then is a write error like any other
+
+  const Config &config = shape == "tiny" ? kTiny : shape == "7m" ? k7m : k20b;
+  if (!tokenizer.empty()) write_tokenizer(tokenizer, config.vocab_size);
+  write_model(model, config, seed, fp32);
+  return 0;
+}
+
+int main(int argc, char **argv) {
+  try {
+    return run(argc, argv);
+  } catch (const std::exception &error) {
+    std::fprintf(stderr, "make_model: %s\n", error.what());
+    return 1;
+  }
+}
