@@ -64,6 +64,11 @@ tokenizer-test: tests/tokenizer_test.cpp tokenizer.cpp tokenizer.hpp
 .PHONY: tools
 tools: build/make_model
 
+.PHONY: bf16-exhaustive
+bf16-exhaustive:
+	@mkdir -p build
+	$(CXX) --std=c++17 -O3 tools/bf16_exhaustive.cpp -o build/bf16_exhaustive
+
 build/make_model: tools/make_model.cpp
 	@mkdir -p build
 	$(CXX) --std=c++17 -O3 -fopenmp $< -o $@

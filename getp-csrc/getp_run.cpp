@@ -13,7 +13,7 @@
 #include "../getp_eval.cpp"
 #endif
 
-#include "../hip/hip_utils.h"
+#include "../hip/engine/device.hpp"
 
 #include <cstdio>
 #include <cstring>
@@ -21,9 +21,15 @@
 
 namespace gpu = getp_hip;
 
-void warm_up(Transformer *, Tokenizer *) { gpu::pick_device(); }
+static gpu::Device device;
 
-void finish(Transformer *, Tokenizer *) {}
+void warm_up(Transformer *transformer, Tokenizer *) {
+  device.set_up(transformer->config, transformer->weights);
+}
+
+void finish(Transformer *transformer, Tokenizer *) {
+  device.release(transformer->config, transformer->weights);
+}
 
 // The CPU's forward until all kernels stand.
 float *forward_hip(Transformer *transformer, int token, int pos) {

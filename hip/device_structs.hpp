@@ -1,0 +1,122 @@
+// What lives on a device: the mirrors of TransformerWeights and RunState in run.cpp, field for field.
+//
+// each() is the one list of a struct's fields: allocation, upload, preflight and release all walk it.
+// L layers, H hidden, V vocabulary, E experts, I intermediate, A = n_attn_heads * head_dim,
+// KV = n_kv_heads * head_dim, Q = A + 2 * KV, k = experts_per_token.
+#pragma once
+
+#include "bf16.hpp"
+#include "hip_utils.h"
+
+namespace getp_hip {
+
+struct DeviceWeights {
+  float *token_embedding_table;  // (V, H)
+  float *rms_attn_w;             // (L, H)
+  float *rms_ffn_w;              // (L, H)
+  float *w_qkv;                  // (L, Q, H)
+  float *w_o;                    // (L, H, A)
+  float *b_qkv;                  // (L, Q)
+  float *b_o;                    // (L, H)
+  float *attn_sinks;             // (L, n_attn_heads)
+  float *w_router;               // (L, E, H)
+  float *b_router;               // (L, E)
+  bf16 *w_mlp1;                  // (L, E, 2I, H), rounded to BF16
+  bf16 *w_mlp2;                  // (L, E, H, I), rounded to BF16
+  float *b_mlp1;                 // (L, E, 2I)
+  float *b_mlp2;                 // (L, E, H)
+  float *rms_out_w;              // (H)
+  float *out;                    // (V, H)
+
+  // visit(name, device pointer by reference, host pointer, count of elements) for every field.
+  template <class Visit>
+  void each(const Config &p, const TransformerWeights &h, Visit visit) {
+    const size_t V = p.vocab_size, H = p.hidden_dim, L = p.n_layers, E = p.n_experts, I = p.intermediate_dim;
+    const size_t A = (size_t)p.n_attn_heads * p.head_dim, Q = A + 2 * (size_t)p.n_kv_heads * p.head_dim;
+    visit("token_embedding_table", token_embedding_table, h.token_embedding_table, V * H);
+    visit("rms_attn_w", rms_attn_w, h.rms_attn_w, L * H);
+    visit("rms_ffn_w", rms_ffn_w, h.rms_ffn_w, L * H);
+    visit("w_qkv", w_qkv, h.w_qkv, L * Q * H);
+    visit("w_o", w_o, h.w_o, L * H * A);
+    visit("b_qkv", b_qkv, h.b_qkv, L * Q);
+    visit("b_o", b_o, h.b_o, L * H);
+    visit("attn_sinks", attn_sinks, h.attn_sinks, L * p.n_attn_heads);
+    visit("w_router", w_router, h.w_router, L * E * H);
+    visit("b_router", b_router, h.b_router, L * E);
+    visit("w_mlp1", w_mlp1, h.w_mlp1, L * E * 2 * I * H);
+    visit("w_mlp2", w_mlp2, h.w_mlp2, L * E * H * I);
+    visit("b_mlp1", b_mlp1, h.b_mlp1, L * E * 2 * I);
+    visit("b_mlp2", b_mlp2, h.b_mlp2, L * E * H);
+    visit("rms_out_w", rms_out_w, h.rms_out_w, H);
+    visit("out", out, h.out, V * H);
+  }
+};
+
+// `rows` tokens go through the kernels at once (one for now); per-expert buffers have a row for each chosen expert.
+struct DeviceState {
+  float *x;             // (rows, H) the residual stream
+  float *t;             // (rows, H) its norm
+  float *tb;            // (rows, A) attention output
+  float *tb2;           // (rows, k, H) outputs of the experts; of attention's projection (rows, H)
+  float *router_score;  // (rows, E)
+  float *topk_v;        // (rows, k)
+  int *topk_i;          // (rows, k)
+  float *mlp1_out;      // (rows, k, 2I)
+  float *gate;          // (rows, k, I)
+  float *up;            // (rows, k, I)
+  float *gate_up;       // (rows, k, I)
+  float *e_agg;         // (rows, H)
+  float *qkv;           // (rows, Q)
+  float *q;             // (rows, A)
+  float *k;             // (rows, KV)
+  float *v;             // (rows, KV)
+  float *att;           // (rows, n_attn_heads, seq_len + 1): the sink stands one past the last position
+  float *logits;        // (rows, V)
+  float *key_cache;     // (L, seq_len, KV)
+  float *value_cache;   // (L, seq_len, KV)
+  int window;           // positions that even layers see, in place of a mask; 0: all
+  float *cos_table;     // (seq_len, head_dim / 2), what the host's compute_cos_sin gives
+  float *sin_table;     // (seq_len, head_dim / 2)
+  int *tokens;          // (rows)
+  int *positions;       // (rows)
+
+  // visit(name, device pointer by reference, count of elements) for every field but the KV cache.
+  template <class Visit>
+  void each(const Config &p, size_t rows, Visit visit) {
+    const size_t V = p.vocab_size, H = p.hidden_dim, E = p.n_experts, I = p.intermediate_dim, K = p.experts_per_token;
+    const size_t A = (size_t)p.n_attn_heads * p.head_dim, KV = (size_t)p.n_kv_heads * p.head_dim, Q = A + 2 * KV;
+    const size_t angles = (size_t)p.seq_len * (p.head_dim / 2);
+    visit("x", x, rows * H);
+    visit("t", t, rows * H);
+    visit("tb", tb, rows * A);
+    visit("tb2", tb2, rows * K * H);
+    visit("router_score", router_score, rows * E);
+    visit("topk_v", topk_v, rows * K);
+    visit("topk_i", topk_i, rows * K);
+    visit("mlp1_out", mlp1_out, rows * K * 2 * I);
+    visit("gate", gate, rows * K * I);
+    visit("up", up, rows * K * I);
+    visit("gate_up", gate_up, rows * K * I);
+    visit("e_agg", e_agg, rows * H);
+    visit("qkv", qkv, rows * Q);
+    visit("q", q, rows * A);
+    visit("k", k, rows * KV);
+    visit("v", v, rows * KV);
+    visit("att", att, rows * p.n_attn_heads * ((size_t)p.seq_len + 1));
+    visit("logits", logits, rows * V);
+    visit("cos_table", cos_table, angles);
+    visit("sin_table", sin_table, angles);
+    visit("tokens", tokens, rows);
+    visit("positions", positions, rows);
+  }
+
+  // The same for the KV cache.
+  template <class Visit>
+  void each_cache(const Config &p, Visit visit) {
+    const size_t count = (size_t)p.n_layers * p.seq_len * p.n_kv_heads * p.head_dim;
+    visit("key_cache", key_cache, count);
+    visit("value_cache", value_cache, count);
+  }
+};
+
+}  // namespace getp_hip

@@ -1,0 +1,85 @@
+// Upload of the weights: memory-mapped file -> pinned staging buffers -> device, several CPU threads at once.
+#pragma once
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <thread>
+#include <vector>
+
+#include "../device_structs.hpp"
+
+namespace getp_hip {
+
+// A stretch of a tensor, small enough for a staging buffer.
+struct UploadChunk {
+  const float *h_from;
+  void *d_to;
+  size_t count;
+  bool to_bf16;  // else FP32, value for value
+};
+
+inline constexpr size_t kUploadChunk = 4u << 20;  // elements: 16 MB of FP32
+
+inline void add_chunks(std::vector<UploadChunk> &chunks, float *d_to, const float *h_from, size_t count) {
+  for (size_t i = 0; i < count; i += kUploadChunk)
+    chunks.push_back({h_from + i, d_to + i, std::min(kUploadChunk, count - i), false});
+}
+inline void add_chunks(std::vector<UploadChunk> &chunks, bf16 *d_to, const float *h_from, size_t count) {
+  for (size_t i = 0; i < count; i += kUploadChunk)
+    chunks.push_back({h_from + i, d_to + i, std::min(kUploadChunk, count - i), true});
+}
+
+// Uploads all weights of the model to the current device, whose fields in `w` are allocated. Shows progress on stderr
+// if that is a terminal. Returns when everything has arrived.
+inline void upload_weights(DeviceWeights &w, const Config &p, const TransformerWeights &h) {
+  std::vector<UploadChunk> chunks;
+  size_t total = 0;
+  w.each(p, h, [&](const char *, auto *&d_to, const float *h_from, size_t count) {
+    add_chunks(chunks, d_to, h_from, count);
+    total += count * sizeof(float);
+  });
+  int device = 0;
+  HIP_CHECK(hipGetDevice(&device));
+  std::atomic<size_t> next{0}, done{0};
+  auto work = [&] {
+    HIP_CHECK(hipSetDevice(device));
+    hipStream_t stream;
+    HIP_CHECK(hipStreamCreate(&stream));
+    float *staging = pinned_alloc<float>(kUploadChunk);
+    for (size_t c; (c = next++) < chunks.size();) {
+      const UploadChunk &chunk = chunks[c];
+      size_t bytes = chunk.count * sizeof(float);
+      if (chunk.to_bf16) {
+        bf16 *rounded = (bf16 *)staging;
+        for (size_t i = 0; i < chunk.count; i++) rounded[i] = to_bf16(chunk.h_from[i]);
+        bytes = chunk.count * sizeof(bf16);
+      } else {
+        memcpy(staging, chunk.h_from, bytes);
+      }
+      copy_to_device((char *)chunk.d_to, (const char *)staging, bytes, stream);
+      HIP_CHECK(hipStreamSynchronize(stream));
+      done += chunk.count * sizeof(float);
+    }
+    pinned_free(staging, kUploadChunk);
+    HIP_CHECK(hipStreamDestroy(stream));
+  };
+  const size_t thread_count = std::min<size_t>({16, chunks.size(), std::max(1u, std::thread::hardware_concurrency())});
+  std::vector<std::thread> threads;
+  for (size_t i = 0; i < thread_count; i++) threads.emplace_back(work);
+  if (isatty(STDERR_FILENO)) {
+    const auto start = std::chrono::steady_clock::now();
+    while (done < total) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(100));
+      const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+      fprintf(stderr, "\rloading weights: %.1f of %.1f GB, %.1f GB/s ", (double)done / 1e9, (double)total / 1e9,
+              (double)done / 1e9 / seconds);
+    }
+    fprintf(stderr, "\n");
+  }
+  for (std::thread &thread : threads) thread.join();
+}
+
+}  // namespace getp_hip
