@@ -14,6 +14,14 @@
 #endif
 
 #include "../hip/engine/device.hpp"
+#include "../hip/kernels/append_kv.hip"
+#include "../hip/kernels/bias.hip"
+#include "../hip/kernels/embedding.hip"
+#include "../hip/kernels/residual.hip"
+#include "../hip/kernels/rmsnorm.hip"
+#include "../hip/kernels/rope.hip"
+#include "../hip/kernels/softmax.hip"
+#include "../hip/kernels/split_qkv.hip"
 
 #include <cstdio>
 #include <cstring>
