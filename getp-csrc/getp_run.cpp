@@ -17,6 +17,7 @@
 #include "../hip/kernels/append_kv.hip"
 #include "../hip/kernels/bias.hip"
 #include "../hip/kernels/embedding.hip"
+#include "../hip/kernels/matvec.hip"
 #include "../hip/kernels/residual.hip"
 #include "../hip/kernels/rmsnorm.hip"
 #include "../hip/kernels/rope.hip"

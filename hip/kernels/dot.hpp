@@ -1,0 +1,81 @@
+// Dot product of one weight row with one activation row by a group of lanes: the inner loop of everything that
+// multiplies by a matrix.
+#pragma once
+
+#include <type_traits>
+
+#include "../bf16.hpp"
+#include "reduce.hpp"
+
+namespace getp_hip {
+
+__host__ __device__ inline float to_float(float value) { return value; }
+
+// Adds the products of 16 bytes of weights with the activations beside them to four running sums.
+__device__ inline void multiply_add(float4 &sum, const float *w, const float *x) {
+  const float4 a = *(const float4 *)w, b = *(const float4 *)x;
+  sum.x += a.x * b.x;
+  sum.y += a.y * b.y;
+  sum.z += a.z * b.z;
+  sum.w += a.w * b.w;
+}
+
+__device__ inline float bits_to_float(unsigned bits) {
+  float value;
+  memcpy(&value, &bits, sizeof value);
+  return value;
+}
+
+__device__ inline void multiply_add(float4 &sum, const bf16 *w, const float *x) {
+  const uint4 a = *(const uint4 *)w;  // eight weights, the even ones in the lower halves
+  const float4 b = *(const float4 *)x, c = *(const float4 *)(x + 4);
+  sum.x += bits_to_float(a.x << 16) * b.x;
+  sum.y += bits_to_float(a.x & 0xffff0000u) * b.y;
+  sum.z += bits_to_float(a.y << 16) * b.z;
+  sum.w += bits_to_float(a.y & 0xffff0000u) * b.w;
+  sum.x += bits_to_float(a.z << 16) * c.x;
+  sum.y += bits_to_float(a.z & 0xffff0000u) * c.y;
+  sum.z += bits_to_float(a.w << 16) * c.z;
+  sum.w += bits_to_float(a.w & 0xffff0000u) * c.w;
+}
+
+// Elements of W in 16 bytes.
+template <class W>
+constexpr int kVector = 16 / (int)sizeof(W);
+
+// Whether rows of n elements of W, the first at `w`, all begin on 16 bytes (and x rows of n floats too).
+template <class W>
+inline bool rows_are_aligned(const W *w, const float *x, int n) {
+  return n % kVector<W> == 0 && (uintptr_t)w % 16 == 0 && (uintptr_t)x % 16 == 0;
+}
+
+// Calls launch(Lanes, Vector), both as compile-time constants, with the choice for rows of n elements: enough lanes to
+// read a row together, not so many that most add nothing.
+template <class Launch>
+inline void with_dot_shape(int n, bool vector, Launch launch) {
+  auto with_lanes = [&](auto lanes) { vector ? launch(lanes, std::true_type{}) : launch(lanes, std::false_type{}); };
+  if (n <= 128)
+    with_lanes(std::integral_constant<int, 1>{});
+  else if (n <= 256)
+    with_lanes(std::integral_constant<int, 8>{});
+  else
+    with_lanes(std::integral_constant<int, 32>{});
+}
+
+// sum_i w[i] * x[i] for i < n, the result in every one of the Lanes lanes of the group.
+//   Vector: w and x are 16-byte aligned and n is a multiple of kVector<W>
+//   order: a lane adds every Lanes-th vector in ascending order into four sums, (x + y) + (z + w), then group_reduce:
+//   depends on n, Lanes and Vector alone, which depend on the tensor's shape alone
+template <int Lanes, bool Vector, class W>
+__device__ inline float dot(const W *w, const float *x, int n, int lane) {
+  float4 sum = {0, 0, 0, 0};
+  if constexpr (Vector) {
+    GETP_UNROLL_4
+    for (int i = lane * kVector<W>; i < n; i += Lanes * kVector<W>) multiply_add(sum, w + i, x + i);
+  } else {
+    for (int i = lane; i < n; i += Lanes) sum.x += to_float(w[i]) * x[i];
+  }
+  return group_reduce<Lanes>((sum.x + sum.y) + (sum.z + sum.w), Sum{});
+}
+
+}  // namespace getp_hip

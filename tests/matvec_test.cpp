@@ -1,0 +1,101 @@
+// Matrix-vector products, FP32 and BF16 weights, plain and by expert, against sums in double.
+#include "kernel_testing.hpp"
+
+#include "../hip/kernels/matvec.hip"
+
+using getp_hip::bf16;
+using MatvecTest = KernelTest;
+INSTANTIATE_KERNEL_TEST(MatvecTest);
+
+static std::vector<bf16> rounded(const std::vector<float> &values) {
+  std::vector<bf16> out;
+  for (float value : values) out.push_back(getp_hip::to_bf16(value));
+  return out;
+}
+
+template <class W>
+static std::vector<double> reference(const std::vector<W> &w, const std::vector<float> &x, int rows, int n, int d,
+                                     const std::vector<int> &experts, int share) {
+  std::vector<double> out((size_t)rows * d);
+  for (int r = 0; r < rows; r++)
+    for (int o = 0; o < d; o++) {
+      const size_t row = ((experts.empty() ? 0 : (size_t)experts[r]) * d + o) * n, at = (size_t)(r / share) * n;
+      double sum = 0;
+      for (int i = 0; i < n; i++) sum += (double)getp_hip::to_float(w[row + i]) * x[at + i];
+      out[(size_t)r * d + o] = sum;
+    }
+  return out;
+}
+
+template <class W>
+static std::vector<float> run(const std::vector<W> &w, const std::vector<float> &x, int rows, int n, int d,
+                              const std::vector<int> &experts, int share) {
+  Buffer<W> d_w(w);
+  Buffer<float> d_x(x), d_out((size_t)rows * d);
+  if (experts.empty()) {
+    getp_hip::matvec(d_out.data(), d_w.data(), d_x.data(), rows, n, d, nullptr);
+  } else {
+    Buffer<int> d_experts(experts);
+    getp_hip::expert_matvec(d_out.data(), d_w.data(), d_x.data(), d_experts.data(), share, rows, n, d, nullptr);
+    return d_out.fetch();
+  }
+  return d_out.fetch();
+}
+
+// Odd sizes, sizes around the powers of two, and all that the models use.
+static const int kSizes[] = {1,   2,   3,   5,   8,   31,  32,  33,   63,   64,   65,   96,   127,  128,  192,
+                             255, 256, 257, 260, 264, 511, 512, 1000, 1023, 2048, 2879, 2880, 2881, 4095, 4096};
+
+TEST_P(MatvecTest, EverySizeWithin5e5) {
+  for (int n : kSizes) {
+    const int rows = 2, d = 37;
+    const std::vector<float> w = normal((size_t)d * n, 1 / std::sqrt(n)), x = normal((size_t)rows * n);
+    EXPECT_TRUE(all_near(run(w, x, rows, n, d, {}, 1), reference(w, x, rows, n, d, {}, 1), 5e-5)) << "FP32, K " << n;
+    const std::vector<bf16> w16 = rounded(w);
+    EXPECT_TRUE(all_near(run(w16, x, rows, n, d, {}, 1), reference(w16, x, rows, n, d, {}, 1), 5e-5))
+        << "BF16, K " << n;
+  }
+}
+
+TEST_P(MatvecTest, IntegersAreBitEqual) {
+  for (int n : kSizes)
+    for (int d : {1, 7, 8, 9, 33}) {
+      const int rows = 3;
+      const std::vector<float> w = integers((size_t)d * n, 8), x = integers((size_t)rows * n, 8);
+      EXPECT_TRUE(all_near(run(w, x, rows, n, d, {}, 1), reference(w, x, rows, n, d, {}, 1), 0)) << n << " x " << d;
+      EXPECT_TRUE(all_near(run(rounded(w), x, rows, n, d, {}, 1), reference(w, x, rows, n, d, {}, 1), 0))
+          << "BF16, " << n << " x " << d;
+    }
+}
+
+TEST_P(MatvecTest, ExpertsReadTheirOwnMatrix) {
+  const std::vector<int> experts = {4, 0, 2, 1, 0, 3};
+  for (int n : {64, 96, 2880})
+    for (int share : {1, 3}) {
+      const int rows = (int)experts.size(), d = 21;
+      const std::vector<float> w = integers((size_t)5 * d * n, 8), x = integers((size_t)rows / share * n, 8);
+      EXPECT_TRUE(
+          all_near(run(rounded(w), x, rows, n, d, experts, share), reference(w, x, rows, n, d, experts, share), 0))
+          << "K " << n << ", share " << share;
+    }
+}
+
+TEST_P(MatvecTest, UnalignedPointersTakeTheScalarPath) {
+  const int n = 64, d = 9;
+  const std::vector<float> w = integers((size_t)d * n + 1, 8), x = integers(n, 8);
+  Buffer<float> d_w(w), d_x(x), d_out(d);
+  getp_hip::matvec(d_out.data(), d_w.data() + 1, d_x.data(), 1, n, d, nullptr);
+  const std::vector<float> shifted(w.begin() + 1, w.end());
+  EXPECT_TRUE(all_near(d_out.fetch(), reference(shifted, x, 1, n, d, {}, 1), 0));
+}
+
+// A row's result may not depend on what rows stand beside it.
+TEST_P(MatvecTest, RowsAreIndependentOfTheBatch) {
+  const int rows = 5, n = 2880, d = 19;
+  const std::vector<float> w = normal((size_t)d * n), x = normal((size_t)rows * n);
+  const std::vector<float> together = run(w, x, rows, n, d, {}, 1);
+  for (int r = 0; r < rows; r++) {
+    const std::vector<float> alone = run(w, {x.begin() + r * n, x.begin() + (r + 1) * n}, 1, n, d, {}, 1);
+    EXPECT_EQ(alone, std::vector<float>(together.begin() + r * d, together.begin() + (r + 1) * d)) << "row " << r;
+  }
+}
