@@ -15,6 +15,8 @@
 
 #include "../hip/engine/device.hpp"
 #include "../hip/kernels/append_kv.hip"
+#include "../hip/kernels/attention_scores.hip"
+#include "../hip/kernels/attention_values.hip"
 #include "../hip/kernels/bias.hip"
 #include "../hip/kernels/embedding.hip"
 #include "../hip/kernels/matvec.hip"
