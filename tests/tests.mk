@@ -2,7 +2,7 @@
 # build/tests-GPU/), and the models they read. SANITIZE=address,undefined builds into build/tests-sanitized/.
 
 CPU_TESTS = bf16 harness host_backend tokenizer
-GPU_TESTS = elementwise matvec attention
+GPU_TESTS = elementwise matvec attention moe forward
 
 TEST_DIR = build/tests$(if $(SANITIZE),-sanitized)$(if $(filter-out host,$(GPU)),-$(GPU))
 TEST_PROGRAMS = $(patsubst %,$(TEST_DIR)/%_test,$(if $(filter host,$(GPU)),$(CPU_TESTS)) $(GPU_TESTS))
@@ -14,7 +14,7 @@ TEST_MODELS = $(patsubst %,$(MODELS)/%.bin,tiny tiny_fp32 7m 7m_fp32)
 .PHONY: tests
 tests: $(TEST_PROGRAMS) $(TEST_MODELS)
 
-$(TEST_DIR)/%_test: tests/%_test.cpp tests/kernel_testing.hpp $(SOURCES) $(HEADERS)
+$(TEST_DIR)/%_test: tests/%_test.cpp tests/kernel_testing.hpp tools/summation_orders.hpp $(SOURCES) $(HEADERS)
 	@mkdir -p $(TEST_DIR)
 	$(COMPILE) $(TEST_FLAGS) $< $(if $(filter forward harness tokenizer,$*),tokenizer.cpp) -o $@ -lgtest -lgtest_main
 

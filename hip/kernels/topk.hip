@@ -1,0 +1,45 @@
+// topk: the k largest scores of each row, in descending order; equal scores in ascending index, as topk() in run.cpp
+//   values (rows, k) f32 . indices (rows, k) int . scores (rows, n) f32
+//   grid: a block a row . block: 32, lane l looks at every 32nd score
+//   Every score has a key of its own: its order as an integer, then its index. A round takes the largest key below the
+//   last one, so no list of what was taken is needed. NaN counts as less than -inf: the indices are always valid.
+#pragma once
+
+#include "reduce.hpp"
+
+namespace getp_hip {
+
+using TopkKey = unsigned long long;
+
+__device__ inline TopkKey topk_key(float score, int index) {
+  score += 0.0f;  // -0 becomes +0, its equal
+  unsigned order;
+  memcpy(&order, &score, sizeof order);
+  order = score != score ? 0u : order & 0x80000000u ? ~order : order | 0x80000000u;
+  return ((TopkKey)order << 32) | (0xffffffffu - (unsigned)index);
+}
+
+__global__ void __launch_bounds__(32) topk_kernel(float *values, int *indices, const float *scores, int n, int k) {
+  const float *row = scores + (size_t)blockIdx.x * n;
+  TopkKey last = ~0ull;
+  for (int rank = 0; rank < k; rank++) {
+    TopkKey best = 0;
+    for (int i = threadIdx.x; i < n; i += 32) {
+      const TopkKey key = topk_key(row[i], i);
+      if (key < last && key > best) best = key;
+    }
+    last = group_reduce<32>(best, Max{});
+    if (threadIdx.x == 0) {
+      const int index = (int)(0xffffffffu - (unsigned)last);
+      indices[(size_t)blockIdx.x * k + rank] = index;
+      values[(size_t)blockIdx.x * k + rank] = row[index];
+    }
+  }
+}
+
+inline void topk(float *d_values, int *d_indices, const float *d_scores, int rows, int n, int k, hipStream_t stream) {
+  HIP_REQUIRE(rows > 0 && k > 0 && k <= n);
+  HIP_LAUNCH(topk_kernel, dim3(rows), dim3(32), stream, d_values, d_indices, d_scores, n, k);
+}
+
+}  // namespace getp_hip

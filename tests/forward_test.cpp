@@ -1,0 +1,254 @@
+// forward_hip as a whole: against an independent oracle, against the CPU's forward, and its refusals.
+#define TESTING
+#include "../run.cpp"
+
+#include <gtest/gtest.h>
+
+#include <fstream>
+
+#include "../tools/summation_orders.hpp"
+
+namespace {
+
+// Models that tests.mk makes with build/make_model; tests run from the project's root.
+const char *const kTiny = "build/tests/models/tiny.bin", *const kTinyFp32 = "build/tests/models/tiny_fp32.bin",
+                  *const k7m = "build/tests/models/7m.bin", *const k7mFp32 = "build/tests/models/7m_fp32.bin";
+
+class ForwardTest : public testing::Test {
+ protected:
+  void SetUp() override { testing::FLAGS_gtest_death_test_style = "threadsafe"; }
+  void TearDown() override {
+    if (loaded_) free_transformer(&transformer);
+    EXPECT_EQ(getp_hip::bytes_in_use(), 0u);
+  }
+  void load(const std::string &path) {
+    build_transformer(&transformer, const_cast<char *>(path.c_str()));
+    loaded_ = true;
+  }
+  const Config &config() const { return transformer.config; }
+  Transformer transformer = {};
+
+ private:
+  bool loaded_ = false;
+};
+
+template <class T>
+std::vector<T> read_file(const std::string &path) {
+  std::ifstream file(path, std::ios::binary | std::ios::ate);
+  std::vector<T> values((size_t)file.tellg() / sizeof(T));
+  file.seekg(0);
+  file.read((char *)values.data(), (std::streamsize)(values.size() * sizeof(T)));
+  return values;
+}
+
+template <class T>
+int argmax(const T *values, int n) {
+  return (int)(std::max_element(values, values + n) - values);
+}
+
+TEST_F(ForwardTest, GoldenAgreesWithTransformers) {
+  const char *folder = getenv("GETP_GOLDEN");
+  const std::string golden = std::string(folder ? folder : "../shared/golden") + "/a.";
+  if (!std::ifstream(golden + "bin")) GTEST_SKIP() << "no " << golden << "bin; set GETP_GOLDEN to its folder";
+  load(golden + "bin");
+  const int vocab = config().vocab_size;
+  const std::vector<int> ids = read_file<int>(golden + "ids");
+  const std::vector<float> transformers = read_file<float>(golden + "logits");
+  const std::vector<double> exact = read_file<double>(golden + "logits64");
+  ASSERT_EQ(ids.size(), 160u);
+  warm_up(&transformer, nullptr);
+  double worst = 0;
+  int agree = 0;
+  for (int pos = 0; pos < 160; pos++) {
+    const float *logits = forward_hip(&transformer, ids[pos], pos);
+    const size_t row = (size_t)pos * vocab;
+    worst = std::max(worst, max_abs_difference(logits, exact.data() + row, vocab));
+    const int best = argmax(logits, vocab);
+    agree += best == argmax(transformers.data() + row, vocab) && best == argmax(exact.data() + row, vocab);
+  }
+  finish(&transformer, nullptr);
+  printf("golden a: %d of 160 argmaxes, max abs difference %.3g from float64\n", agree, worst);
+  EXPECT_EQ(agree, 160);
+  EXPECT_LE(worst, 4e-4);
+}
+
+// CPU's and device's logits over some steps; returns the largest difference.
+double difference_from_cpu(Transformer &transformer, const std::vector<int> &tokens, double &excess) {
+  const int vocab = transformer.config.vocab_size;
+  double worst = 0;
+  warm_up(&transformer, nullptr);
+  for (size_t pos = 0; pos < tokens.size(); pos++) {
+    const float *cpu = forward(&transformer, tokens[pos], (int)pos);
+    const float *hip = forward_hip(&transformer, tokens[pos], (int)pos);
+    EXPECT_EQ(argmax(cpu, vocab), argmax(hip, vocab)) << "position " << pos;
+    worst = std::max(worst, max_abs_difference(cpu, hip, vocab));
+    for (int i = 0; i < vocab; i++)
+      excess = std::max(excess, std::fabs((double)cpu[i] - hip[i]) / (1e-5 + 1e-4 * std::fabs(cpu[i])));
+  }
+  finish(&transformer, nullptr);
+  return worst;
+}
+
+class ExactWeightsTest : public ForwardTest, public testing::WithParamInterface<std::pair<const char *, int>> {};
+INSTANTIATE_TEST_SUITE_P(Shapes, ExactWeightsTest, testing::Values(std::pair(kTiny, 48), std::pair(k7m, 8)));
+
+TEST_P(ExactWeightsTest, LogitsAreWithinTwiceTheSpreadOfFp32Sums) {
+  load(GetParam().first);
+  const std::vector<int> tokens = random_tokens(config(), GetParam().second, 1);
+  const std::vector<double> spread = summation_spread(config(), transformer.weights, tokens);
+  const double widest = *std::max_element(spread.begin(), spread.end());
+  double excess = 0;
+  const double worst = difference_from_cpu(transformer, tokens, excess);
+  printf(
+      "%s: max abs difference %.3g from the CPU; ten FP32 orders lie up to %.3g from float64; %.2f of the goal atol "
+      "1e-5 + rtol 1e-4\n",
+      GetParam().first, worst, widest, excess);
+  EXPECT_LE(worst, 2 * widest);
+}
+
+// Arbitrary FP32 weights: the experts are rounded to BF16 on the device, all else is not.
+struct RoundedCase {
+  const char *model;
+  int steps;
+  bool small_weights;  // standard deviation 0.02, what Hugging Face initialises with, instead of 1 / sqrt(fan_in)
+};
+class RoundedWeightsTest : public ForwardTest, public testing::WithParamInterface<RoundedCase> {
+ protected:
+  // Brings every matrix and bias of the loaded model to a standard deviation of 0.02, in a copy.
+  void make_small() {
+    const size_t header = sizeof(Config) / sizeof(float);
+    copy_.assign(transformer.data + header, transformer.data + transformer.file_size / sizeof(float));
+    TransformerWeights &w = transformer.weights;
+    memory_map_weights(&w, &transformer.config, copy_.data());
+    const double H = config().hidden_dim, I = config().intermediate_dim, A = config().n_attn_heads * config().head_dim;
+    const std::pair<float *, double> deviations[] = {{w.token_embedding_table, 1},   {w.out, 1 / std::sqrt(H)},
+                                                     {w.w_qkv, 1 / std::sqrt(H)},    {w.b_qkv, 0.2},
+                                                     {w.w_o, 1 / std::sqrt(A)},      {w.b_o, 0.2},
+                                                     {w.w_router, 1 / std::sqrt(H)}, {w.b_router, 0.2},
+                                                     {w.w_mlp1, 1 / std::sqrt(H)},   {w.b_mlp1, 0.2},
+                                                     {w.w_mlp2, 1 / std::sqrt(I)},   {w.b_mlp2, 0.2}};
+    getp_hip::DeviceWeights().each(config(), w, [&](const char *, auto *, float *values, size_t count) {
+      for (auto [tensor, deviation] : deviations)
+        if (tensor == values)
+          for (size_t i = 0; i < count; i++) values[i] *= (float)(0.02 / deviation);
+    });
+  }
+
+ private:
+  std::vector<float> copy_;
+};
+INSTANTIATE_TEST_SUITE_P(Models, RoundedWeightsTest,
+                         testing::Values(RoundedCase{kTinyFp32, 48, false}, RoundedCase{k7mFp32, 8, false},
+                                         RoundedCase{kTinyFp32, 48, true}, RoundedCase{k7mFp32, 8, true}));
+
+TEST_P(RoundedWeightsTest, TheKernelsAddNothingToTheRounding) {
+  load(GetParam().model);
+  if (GetParam().small_weights) make_small();
+  const size_t vocab = config().vocab_size;
+  const std::vector<int> tokens = random_tokens(config(), GetParam().steps, 1);
+  getp_hip::ReferenceForward<float, getp_hip::DoubleSum> rounded(config(), transformer.weights, true);
+  double from_plain = 0, from_rounded = 0, rounding = 0;
+  warm_up(&transformer, nullptr);
+  for (int pos = 0; pos < GetParam().steps; pos++) {
+    const float *hip = forward_hip(&transformer, tokens[pos], pos), *cpu = forward(&transformer, tokens[pos], pos);
+    const std::vector<float> on_rounded = rounded.step(tokens[pos], pos, [](auto...) {});
+    from_plain = std::max(from_plain, max_abs_difference(cpu, hip, vocab));
+    from_rounded = std::max(from_rounded, max_abs_difference(on_rounded.data(), hip, vocab));
+    rounding = std::max(rounding, max_abs_difference(on_rounded.data(), cpu, vocab));
+  }
+  finish(&transformer, nullptr);
+  printf("%s%s: max abs difference %.3g from the CPU, %.3g from the CPU on rounded experts; rounding alone %.3g\n",
+         GetParam().model, GetParam().small_weights ? ", small weights" : "", from_plain, from_rounded, rounding);
+  EXPECT_LE(from_rounded, 5e-4);
+  EXPECT_GT(rounding, 0) << "this model's experts are exact in BF16: nothing was tested";
+  // With weights of 1 / sqrt(fan_in) the rounding itself moves logits by 1e-2, and by much more where it changes the
+  // router's choice; no kernel can be nearer to the plain CPU than that.
+  EXPECT_LE(from_plain, GetParam().small_weights ? 2e-3 : rounding + 5e-4);
+}
+
+TEST_F(ForwardTest, TheStagedReferenceIsTheCpusForward) {
+  load(kTiny);
+  getp_hip::ReferenceForward<float, getp_hip::DoubleSum> reference(config(), transformer.weights, false);
+  const std::vector<int> tokens = random_tokens(config(), 40, 2);
+  for (int pos = 0; pos < 40; pos++) {
+    const float *cpu = forward(&transformer, tokens[pos], pos);
+    const std::vector<float> staged = reference.step(tokens[pos], pos, [](auto...) {});
+    EXPECT_LE(max_abs_difference(cpu, staged.data(), staged.size()), 1e-5) << "position " << pos;
+  }
+}
+
+TEST_F(ForwardTest, TheLastPositionOfTheSequence) {
+  load(kTiny);
+  const int last = config().seq_len - 1;
+  warm_up(&transformer, nullptr);
+  for (int pos = 0; pos <= last; pos++) {
+    const float *cpu = forward(&transformer, pos % 500, pos), *hip = forward_hip(&transformer, pos % 500, pos);
+    ASSERT_LE(max_abs_difference(cpu, hip, config().vocab_size), 4e-4) << "position " << pos;
+  }
+  finish(&transformer, nullptr);
+}
+
+TEST_F(ForwardTest, AnEarlierPositionStartsANewSequence) {
+  load(kTiny);
+  warm_up(&transformer, nullptr);
+  std::vector<float> first;
+  for (int pos = 0; pos < 30; pos++) {
+    const float *logits = forward_hip(&transformer, 7 * pos % 512, pos);
+    first.insert(first.end(), logits, logits + config().vocab_size);
+  }
+  for (int pos = 0; pos < 60; pos++) forward_hip(&transformer, 11 * pos % 512, pos);
+  for (int pos = 0; pos < 30; pos++) {
+    const float *logits = forward_hip(&transformer, 7 * pos % 512, pos);
+    ASSERT_EQ(memcmp(logits, first.data() + (size_t)pos * config().vocab_size, config().vocab_size * sizeof(float)), 0)
+        << "position " << pos << " is not bit-identical";
+  }
+  finish(&transformer, nullptr);
+}
+
+TEST_F(ForwardTest, MisuseIsRefused) {
+  load(kTiny);
+  EXPECT_EXIT(forward_hip(&transformer, 0, 0), testing::ExitedWithCode(1), "call warm_up first");
+  warm_up(&transformer, nullptr);
+  for (auto [token, pos] : {std::pair(-1, 0), std::pair(512, 0), std::pair(0, -1), std::pair(0, 160)})
+    EXPECT_EXIT(forward_hip(&transformer, token, pos), testing::ExitedWithCode(1), "outside the model's vocabulary");
+  finish(&transformer, nullptr);
+}
+
+TEST_F(ForwardTest, FinishFindsWhatIsLeft) {
+  load(kTiny);
+  EXPECT_EXIT(
+      {
+        warm_up(&transformer, nullptr);
+        getp_hip::device_alloc<float>(25);
+        finish(&transformer, nullptr);
+      },
+      testing::ExitedWithCode(1), "finish left 100 bytes allocated");
+}
+
+TEST_F(ForwardTest, ParityNamesTheFirstStageThatDiffers) {
+  load(kTiny);
+  EXPECT_EXIT(
+      {
+        setenv("GETP_PARITY", "1e-3", 1);
+        warm_up(&transformer, nullptr);
+        forward_hip(&transformer, 3, 0);  // all is well
+        const float wrong = 100;
+        HIP_CHECK(hipMemcpy(device.w.rms_ffn_w + config().hidden_dim, &wrong, sizeof wrong, hipMemcpyHostToDevice));
+        forward_hip(&transformer, 5, 1);
+      },
+      testing::ExitedWithCode(1), "position 0, layer 0, logits: .*error: position 1, layer 1, mlp norm exceeds");
+  setenv("GETP_PARITY", "much", 1);
+  EXPECT_EXIT(warm_up(&transformer, nullptr), testing::ExitedWithCode(1), "GETP_PARITY=much: expected");
+  unsetenv("GETP_PARITY");
+}
+
+TEST_F(ForwardTest, AModelThatDoesNotFitIsRefusedWithATable) {
+  setenv("GETP_HOST_MEMORY", "1M", 1);  // read by the process that the death test starts
+  if (!getp_set_lanes(64, 0)) GTEST_SKIP() << "only the host back end's memory can be made small";
+  load(kTiny);
+  EXPECT_EXIT(warm_up(&transformer, nullptr), testing::ExitedWithCode(1),
+              "KV cache .*error: the model needs 0.00. GB but device 0 .* has 0.001 GB free");
+  unsetenv("GETP_HOST_MEMORY");
+}
+
+}  // namespace

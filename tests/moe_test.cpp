@@ -1,0 +1,88 @@
+// Kernels of the mixture of experts: top-k, SwiGLU, combination of the experts' outputs.
+#include "kernel_testing.hpp"
+
+#include <algorithm>
+#include <numeric>
+
+#include "../hip/kernels/expert_combine.hip"
+#include "../hip/kernels/swiglu.hip"
+#include "../hip/kernels/topk.hip"
+
+using MoeTest = KernelTest;
+INSTANTIATE_KERNEL_TEST(MoeTest);
+
+TEST_P(MoeTest, TopkDescendsAndTiesGoByIndex) {
+  for (int n : {1, 4, 8, 32, 33, 128, 200})
+    for (int k : {1, 2, 4, 8}) {
+      if (k > n) continue;
+      const int rows = 4;
+      std::vector<float> scores = integers((size_t)rows * n, 3);  // few values: many ties
+      const std::vector<float> distinct = normal(n);
+      std::copy(distinct.begin(), distinct.end(), scores.begin());
+      for (int i = 0; i < n; i++) scores[n + i] = i % 2 ? 0.0f : -0.0f;  // equal, whatever the sign of zero
+      Buffer<float> d_scores(scores), d_values((size_t)rows * k);
+      Buffer<int> d_indices((size_t)rows * k);
+      getp_hip::topk(d_values.data(), d_indices.data(), d_scores.data(), rows, n, k, nullptr);
+      const std::vector<float> values = d_values.fetch();
+      const std::vector<int> indices = d_indices.fetch();
+      for (int r = 0; r < rows; r++) {
+        std::vector<int> order(n);
+        std::iota(order.begin(), order.end(), 0);
+        std::stable_sort(order.begin(), order.end(),
+                         [&](int a, int b) { return scores[r * n + a] > scores[r * n + b]; });
+        for (int j = 0; j < k; j++) {
+          ASSERT_EQ(indices[r * k + j], order[j]) << "n " << n << ", k " << k << ", row " << r << ", rank " << j;
+          ASSERT_EQ(values[r * k + j], scores[r * n + order[j]]);
+        }
+      }
+    }
+}
+
+TEST_P(MoeTest, TopkOfNanAndInfinityStaysInRange) {
+  const std::vector<float> scores = {NAN, -INFINITY, NAN, 1, INFINITY, NAN};
+  Buffer<float> d_scores(scores), d_values(6);
+  Buffer<int> d_indices(6);
+  getp_hip::topk(d_values.data(), d_indices.data(), d_scores.data(), 1, 6, 6, nullptr);
+  EXPECT_EQ(d_indices.fetch(), (std::vector<int>{4, 3, 1, 0, 2, 5}));
+}
+
+TEST_P(MoeTest, SwigluClampsAndGates) {
+  const int rows = 4, inter = 301;
+  const float limit = 7;
+  std::vector<float> in = normal((size_t)rows * 2 * inter, 5);
+  in[0] = 100, in[1] = -100, in[2] = -100, in[3] = 100, in[4] = -60, in[5] = 7;  // both sides of both limits
+  std::vector<double> gate, up, out;
+  for (size_t i = 0; i < in.size(); i += 2) {
+    gate.push_back(std::min((double)in[i], (double)limit));
+    up.push_back(std::max(std::min((double)in[i + 1], (double)limit), -(double)limit));
+    out.push_back(gate.back() / (1 + std::exp(-1.702 * gate.back())) * (up.back() + 1));
+  }
+  Buffer<float> d_in(in), d_gate(gate.size()), d_up(gate.size()), d_out(gate.size());
+  getp_hip::swiglu(d_out.data(), d_gate.data(), d_up.data(), d_in.data(), rows, inter, limit, nullptr);
+  EXPECT_TRUE(all_near(d_gate.fetch(), gate, 0));
+  EXPECT_TRUE(all_near(d_up.fetch(), up, 0));
+  EXPECT_TRUE(all_near(d_out.fetch(), out, 2e-5));  // values up to 56
+}
+
+TEST_P(MoeTest, ExpertsAreAddedInAscendingIndex) {
+  const int rows = 3, k = 4, hidden = 300;
+  const std::vector<int> experts = {3, 0, 7, 1, 7, 6, 5, 4, 0, 1, 2, 3};
+  const std::vector<float> y = normal((size_t)rows * k * hidden), weights = normal((size_t)rows * k);
+  Buffer<float> d_y(y), d_weights(weights), d_out((size_t)rows * hidden);
+  Buffer<int> d_experts(experts);
+  getp_hip::expert_combine(d_out.data(), d_y.data(), d_weights.data(), d_experts.data(), rows, k, hidden, nullptr);
+  std::vector<double> expected((size_t)rows * hidden);
+  for (int r = 0; r < rows; r++)
+    for (int j = 0; j < k; j++)
+      for (int i = 0; i < hidden; i++)
+        expected[r * hidden + i] += (double)weights[r * k + j] * y[((size_t)r * k + j) * hidden + i];
+  EXPECT_TRUE(all_near(d_out.fetch(), expected, 5e-6));
+
+  // The order shows where sums round: 1e8 + 1 - 1e8 is 0 in FP32, 1e8 - 1e8 + 1 is 1.
+  Buffer<float> d_big(std::vector<float>{-1e8f, 1, 1e8f}), d_ones(std::vector<float>{1, 1, 1}), d_sum(1);
+  Buffer<int> d_one_last(std::vector<int>{1, 9, 0}), d_one_between(std::vector<int>{9, 1, 0});
+  getp_hip::expert_combine(d_sum.data(), d_big.data(), d_ones.data(), d_one_last.data(), 1, 3, 1, nullptr);
+  EXPECT_EQ(d_sum.fetch()[0], 1);
+  getp_hip::expert_combine(d_sum.data(), d_big.data(), d_ones.data(), d_one_between.data(), 1, 3, 1, nullptr);
+  EXPECT_EQ(d_sum.fetch()[0], 0);
+}

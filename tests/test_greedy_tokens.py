@@ -1,0 +1,111 @@
+"""The main job: getp through the HIP kernels gives the CPU reference's tokens.
+
+By default on the host back end; with GETP_TEST_GPU=1 on this machine's GPU. GETP_TEST_FULL=1: all 32 prompts on 7m too.
+"""
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+FULL = os.environ.get("GETP_TEST_FULL") == "1"
+GPU = [] if os.environ.get("GETP_TEST_GPU") == "1" else ["GPU=host"]
+
+
+@pytest.fixture(scope="session")
+def programs():
+    """The program under test, and the same harness with the CPU's forward."""
+    subprocess.run(["make", "runfast", "OUT=build/tests/run_hip", *GPU], cwd=ROOT, check=True)
+    subprocess.run(["make", "runomp", "OUT=build/tests/run_reference", "GPU=host", "DEFINES=-DGETP_REFERENCE"], cwd=ROOT,
+                   check=True)
+    return ROOT / "build/tests/run_hip", ROOT / "build/tests/run_reference"
+
+
+def first_prompts(folder, count):
+    lines = (ROOT / "data/input.txt").read_text(encoding="utf-8").splitlines()
+    path = folder / "input.txt"
+    path.write_text("\n".join([str(count), *lines[1 : count + 1]]) + "\n", encoding="utf-8")
+    return path
+
+
+def getp(program, made, prompts, output, *options, environment=None):
+    done = subprocess.run(
+        [program, made.model, "-z", made.tokenizer, "-m", "getp", "-i", prompts, "-o", output, *map(str, options)],
+        capture_output=True, text=True, env={**os.environ, **(environment or {})})
+    assert done.returncode == 0, done.stderr
+    return output.read_text().splitlines(), done
+
+
+def assert_same(programs, made, folder, count, *options, environment=None):
+    prompts = first_prompts(folder, count)
+    hip, done = getp(programs[0], made, prompts, folder / "hip.txt", *options, environment=environment)
+    cpu, _ = getp(programs[1], made, prompts, folder / "cpu.txt", *options)
+    assert len(cpu) == count and all(cpu), "the reference itself must generate for every prompt"
+    same = sum(a == b for a, b in zip(hip, cpu))
+    assert hip == cpu, f"{same} of {count} requests are token-identical"
+    return hip, done
+
+
+def test_tiny_32_prompts_64_steps(programs, tiny, tmp_path):
+    hip, done = assert_same(programs, tiny, tmp_path, 32, "-n", 128)
+    assert len(set(hip)) == 32, "different prompts give different outputs"
+    assert "Num requests: 32" in done.stdout
+    tokens = sum(len(line.split()) for line in hip)
+    elapsed, rate = map(float, re.search(r"^elapsed time\(s\): (\S+), achieved throughput TPS \(tok/s\): (\S+)$",
+                                         done.stdout, re.M).groups())
+    assert rate == pytest.approx(tokens / elapsed, rel=0.01), "tokens counted are tokens written"
+
+
+def test_7m(programs, seven_m, tmp_path):
+    count, steps = (32, 64) if FULL else (4, 16)
+    assert_same(programs, seven_m, tmp_path, count, "-n", steps)
+
+
+@pytest.mark.parametrize("options", [("-t", 0.8, "-p", 0.9, "-s", 7), ("-t", 1.5, "-p", 1.0, "-s", 11),
+                                     ("-t", 0.3, "-p", 0.5, "-s", 3)])
+def test_sampling_options_are_honoured(programs, tiny, tmp_path, options):
+    sampled, _ = assert_same(programs, tiny, tmp_path, 4, "-n", 100, *options)
+    greedy, _ = getp(programs[0], tiny, tmp_path / "input.txt", tmp_path / "greedy.txt", "-n", 100)
+    other, _ = getp(programs[0], tiny, tmp_path / "input.txt", tmp_path / "other.txt", "-n", 100, *options[:-1], 99)
+    assert sampled != greedy and sampled != other
+
+
+def test_steps_above_seq_len_are_clamped(programs, tiny, tmp_path):
+    full, _ = assert_same(programs, tiny, tmp_path, 2, "-n", 0)
+    more, _ = getp(programs[0], tiny, tmp_path / "input.txt", tmp_path / "more.txt", "-n", 100000)
+    assert more == full
+
+
+@pytest.mark.skipif(not GPU, reason="lane orders can be chosen on the host back end only")
+@pytest.mark.parametrize("wave, seed", [(32, 0), (64, 5), (32, 6)])
+def test_wave_size_and_lane_order_change_nothing(programs, tiny, tmp_path, wave, seed):
+    assert_same(programs, tiny, tmp_path, 3, "-n", 80,
+                environment={"GETP_HOST_WAVE": str(wave), "GETP_HOST_SEED": str(seed), "GETP_HOST_DEVICES": "2",
+                             "HIP_DEVICE_ID": "1"})
+
+
+def test_blank_and_too_long_prompts_get_an_empty_line_and_a_warning(programs, tiny, tmp_path):
+    (tmp_path / "input.txt").write_text("3\nHello\n\n" + "long " * 100 + "\n")
+    hip, done = getp(programs[0], tiny, tmp_path / "input.txt", tmp_path / "out.txt", "-n", 40)
+    assert hip[0] and hip[1:] == ["", ""]
+    assert "warning: input line 3: blank prompt" in done.stderr
+    assert "warning: input line 4: " in done.stderr and "exceed the 40 steps" in done.stderr
+
+
+def test_parity_switch_prints_every_stage(programs, tiny, tmp_path):
+    _, done = getp(programs[0], tiny, first_prompts(tmp_path, 1), tmp_path / "out.txt", "-n", 45,
+                   environment={"GETP_PARITY": "5e-4"})
+    lines = [line for line in done.stderr.splitlines() if line.startswith("parity: ")]
+    assert len(lines) == 45 * (3 + 4 * 17), "every stage of every layer at every position"
+
+
+def test_a_device_that_does_not_exist_is_refused_before_any_work(programs, tiny, tmp_path):
+    output = tmp_path / "out.txt"
+    done = subprocess.run([programs[0], tiny.model, "-z", tiny.tokenizer, "-m", "getp", "-i",
+                           first_prompts(tmp_path, 1), "-o", output], capture_output=True, text=True,
+                          env={**os.environ, "HIP_DEVICE_ID": "64"})
+    assert done.returncode == 1
+    assert "HIP_DEVICE_ID=64 names no device; set it to one of: 0 " in done.stderr
