@@ -62,7 +62,12 @@ tokenizer-test: tests/tokenizer_test.cpp tokenizer.cpp tokenizer.hpp
 	./test_tokenizer
 
 .PHONY: tools
-tools: build/make_model
+tools: build/make_model build/parity build/bench build/summation_spread
+
+# Programs that run the patch set as the harness does.
+build/parity build/bench build/summation_spread: build/%: tools/%.cpp tools/summation_orders.hpp $(SOURCES) $(HEADERS)
+	@mkdir -p build
+	$(COMPILE) -O3 $(call host,-fopenmp -march=native) $< tokenizer.cpp -o $@ -lm
 
 .PHONY: bf16-exhaustive
 bf16-exhaustive:
@@ -86,7 +91,7 @@ help:
 	@echo 'decode          token ids of an output file as text      -> decode'
 	@echo 'tokenizer-bin   exports o200k_harmony                    -> tokenizer.bin'
 	@echo 'tokenizer-test  builds and runs the tokenizer tests      -> test_tokenizer'
-	@echo 'tools           the maker of random models -> build/'
+	@echo 'tools           make_model, parity, bench, summation_spread -> build/'
 	@echo 'clean           removes all of these'
 	@echo 'back end now: GPU=$(GPU) (amd, nvidia, host) $(if $(GPU_ARCH),GPU_ARCH=$(GPU_ARCH) (comma list)); OUT=$(OUT)'
 	@echo 'runomp with GPU=amd needs the OpenMP runtime of hipcc'"'"'s clang (Debian: libomp-15-dev)'

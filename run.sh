@@ -1,0 +1,419 @@
+#!/usr/bin/env bash
+# The front door: ./run.sh help
+set -euo pipefail
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+
+say() { printf '%s\n' "$*"; }
+die() {
+  printf 'run.sh: %s\n' "$*" >&2
+  exit 1
+}
+
+# ---- help ------------------------------------------------------------------------------------------------------------
+
+help_help() {
+  cat <<'END'
+usage: ./run.sh COMMAND [arguments]        ./run.sh COMMAND -h says more
+  demo         the whole getp flow on a small random model, checked against the CPU reference
+  test         all tests; the last line is "N passed, N failed, N skipped"
+  build        the program ./run, for what this machine has
+  run          ./run with the arguments that follow
+  parity       CPU against HIP logits, step by step
+  decode       token ids back to text
+  install DIR  puts the patch set into an existing harness checkout
+  clean        removes what was built
+  help         this page
+END
+}
+
+help_demo() {
+  cat <<'END'
+usage: ./run.sh demo [--shape 7m|tiny] [--gpu amd|nvidia|host]
+Installs what is missing, builds ./run for this machine (or for the back end named with --gpu), makes a small random model
+and its tokenizer in build/demo, generates for the 32 prompts of data/input.txt, shows three outputs as text (gibberish: the
+weights are random), the throughput, and how many requests match the CPU reference token for token.
+Exit code 1 unless all match.
+END
+}
+
+help_test() {
+  cat <<'END'
+usage: ./run.sh test [--full] [--gpu]
+Installs what is missing, builds and runs every test program (tests/*_test.cpp), then pytest over tests/.
+  --full   also the long tests (sets GETP_TEST_FULL=1)
+  --gpu    also the tests on this machine's GPU (sets GETP_TEST_GPU=1)
+Test data are looked for in $GETP_GOLDEN and $GETP_VOCAB, by default ../shared/golden and ../shared/vocab.
+Reports and logs: build/reports. The last line is "N passed, N failed, N skipped"; exit code 1 if anything failed.
+END
+}
+
+help_build() {
+  cat <<'END'
+usage: ./run.sh build [make target]
+Installs what is missing, then runs make: the target named, else runomp, or runfast where the compiler has no OpenMP.
+  GPU=amd|nvidia|host     the back end (default: what this machine has)
+  GPU_ARCH=gfx90a,...     the architectures to build for
+END
+}
+
+help_run() {
+  cat <<'END'
+usage: ./run.sh run [--srun] model.bin [arguments of ./run]
+Runs ./run (built first if it is not there), with the ROCm libraries of /opt/rocm on the path where there are any.
+  --srun   as the first argument: through "srun --gres=gpu:1" (GPUS=N for N GPUs)
+END
+}
+
+help_parity() {
+  cat <<'END'
+usage: ./run.sh parity model.bin [-z tokenizer.bin] [-i input.txt] [--prompts N] [--steps N]
+Builds and runs build/parity: CPU against HIP logits over the prompts and their greedy continuation, with the largest
+difference of each step and stage and whether the argmax agrees. Exit code 1 if they differ by more than the bound.
+  -z   default: tokenizer.bin beside the model
+  -i   default: data/input.txt
+END
+}
+
+help_decode() {
+  cat <<'END'
+usage: ./run.sh decode [arguments of ./decode]
+Builds ./decode and runs it: token ids of an output file back to text.
+END
+}
+
+help_install() {
+  cat <<'END'
+usage: ./run.sh install DIR
+Copies getp-csrc/getp_run.cpp and hip/ into the harness checkout DIR, and nothing else: run.cpp, getp_eval.cpp and the
+Makefile there stay as they are. A getp_run.cpp that is replaced is kept as getp_run.cpp.orig. A hip/ folder that did not
+come from here is not touched: the install is refused.
+END
+}
+
+help_clean() {
+  cat <<'END'
+usage: ./run.sh clean
+Runs "make clean" (programs, and the tokenizer.bin that "make tokenizer-bin" exports) and removes build/ (demo models,
+reports, Python environment). model.bin and data/ stay.
+END
+}
+
+# ---- set-up ----------------------------------------------------------------------------------------------------------
+
+PYTHON=/usr/bin/python3
+[[ -x $PYTHON ]] || PYTHON=python3
+
+use_rocm() {
+  [[ -d /opt/rocm ]] || return 0
+  export PATH="$PATH:/opt/rocm/bin"
+  export LD_LIBRARY_PATH="/opt/rocm/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
+}
+
+has_header() { g++ -E -x c++ - -o /dev/null 2>/dev/null <<<"#include <$1>"; }
+
+# Is what the Debian package brings there, wherever it came from?
+have() {
+  case $1 in
+    libgtest-dev) has_header gtest/gtest.h ;;
+    libgmock-dev) has_header gmock/gmock.h ;;
+    python3) command -v "$PYTHON" ;;
+    python3-pytest) "$PYTHON" -c 'import pytest' ;;
+    python3-numpy) "$PYTHON" -c 'import numpy' ;;
+    python3-venv) "$PYTHON" -c 'import ensurepip, venv' ;;
+    clang-tools-19) command -v clang-offload-bundler-19 ;;
+    lld-19) command -v ld.lld-19 ;;
+    *) command -v "$1" ;;
+  esac >/dev/null 2>&1
+}
+
+missing_of() {
+  local package
+  for package in "$@"; do
+    have "$package" || printf '%s ' "$package"
+  done
+}
+
+# set_up build|test: installs the Debian packages that are missing. Those for cross-compiling to AMD are a bonus: without
+# them the tests that need them are skipped.
+set_up() {
+  local required=(g++ make python3) bonus=() missing wanted sudo=() package
+  if [[ $1 == test ]]; then
+    required+=(libgtest-dev libgmock-dev python3-pytest python3-numpy)
+    bonus=(python3-venv hipcc clang-19 clang-tools-19 lld-19)
+  fi
+  missing=$(missing_of "${required[@]}")
+  wanted=$(missing_of "${bonus[@]}")
+  [[ -n $missing$wanted ]] || return 0
+
+  if ! command -v apt-get >/dev/null; then
+    [[ -z $missing ]] || die "missing, and this is no Debian or Ubuntu: install what these packages hold there: $missing"
+  elif [[ $(id -u) != 0 ]] && ! sudo -n true 2>/dev/null; then
+    [[ -z $missing ]] || die "packages are missing; run: sudo apt-get install -y --no-install-recommends $missing$wanted"
+  else
+    [[ $(id -u) == 0 ]] || sudo=(sudo -n)
+    sudo+=(env DEBIAN_FRONTEND=noninteractive apt-get -q)
+    say "set-up: installing Debian packages: $missing$wanted"
+    "${sudo[@]}" update >/dev/null || say "set-up: apt-get update failed; going on with the package lists as they are"
+    if [[ -n $missing ]]; then
+      # shellcheck disable=SC2086  # a list of words
+      "${sudo[@]}" install -y --no-install-recommends $missing >/dev/null || die "apt-get could not install: $missing"
+    fi
+    for package in $wanted; do
+      if "${sudo[@]}" install -y --no-install-recommends "$package" >/dev/null 2>&1; then say "set-up: installed $package"; fi
+    done
+  fi
+  wanted=$(missing_of "${bonus[@]}")
+  [[ -z $wanted ]] || say "set-up: not to be had here: ${wanted}(the tests that need them are skipped)"
+}
+
+# The Python packages that Debian does not have, pinned, in build/venv; without a network the tests that need them skip.
+set_up_venv() {
+  local requirements=$ROOT/tools/requirements.txt venv=$ROOT/build/venv
+  [[ -f $requirements ]] || return 0
+  if ! cmp -s "$requirements" "$venv/installed.txt"; then
+    say "set-up: Python packages of tools/requirements.txt into build/venv"
+    rm -rf "$venv"
+    mkdir -p "$ROOT/build"
+    if "$PYTHON" -m venv --system-site-packages "$venv" >"$ROOT/build/venv.log" 2>&1 &&
+      "$venv/bin/python" -m pip install -q --disable-pip-version-check --retries 1 --timeout 20 -r "$requirements" \
+        >>"$ROOT/build/venv.log" 2>&1; then
+      cp "$requirements" "$venv/installed.txt"
+    else
+      say "set-up: that failed (the tests that need them are skipped): $(tail -n 1 "$ROOT/build/venv.log")"
+      return 0
+    fi
+  fi
+  PYTHON=$venv/bin/python
+}
+
+# ---- building --------------------------------------------------------------------------------------------------------
+
+has_openmp() { "$1" -fopenmp -x c++ - -o /dev/null 2>/dev/null <<<'#include <omp.h>
+int main() { return omp_get_max_threads() == 0; }'; }
+
+# The make target for the back end BACKEND (empty: this machine's): runomp, or runfast if its compiler has no OpenMP.
+fast_target() {
+  local compiler=g++
+  if [[ $1 == amd || (-z $1 && -e /dev/kfd) ]] && command -v hipcc >/dev/null; then compiler=hipcc; fi
+  if has_openmp "$compiler"; then say runomp; else say runfast; fi
+}
+
+# build_with TARGET [VARIABLE=value ...]
+build_with() {
+  make -C "$ROOT" --no-print-directory -j "$(nproc)" ${GPU:+"GPU=$GPU"} ${GPU_ARCH:+"GPU_ARCH=$GPU_ARCH"} "$@"
+}
+
+# ---- commands --------------------------------------------------------------------------------------------------------
+
+cmd_help() { help_help; }
+
+cmd_build() {
+  set_up build
+  if [[ $# == 0 ]]; then set -- "$(fast_target "${GPU-}")"; fi
+  build_with "$@"
+}
+
+cmd_demo() {
+  local shape=7m
+  while [[ $# -gt 0 ]]; do
+    case $1 in
+      --shape) shape=${2-} ;;
+      --gpu) export GPU=${2-} ;;
+      *) die "demo: unknown argument '$1'; see ./run.sh demo -h" ;;
+    esac
+    [[ $# -gt 1 ]] || die "demo: $1 needs a value; see ./run.sh demo -h"
+    shift 2
+  done
+  [[ $shape == 7m || $shape == tiny ]] || die "demo: --shape is 7m or tiny, not '$shape'"
+  [[ -z ${GPU-} || $GPU == amd || $GPU == nvidia || $GPU == host ]] || die "demo: the back end is amd, nvidia or host, not '$GPU'"
+
+  set_up build
+  say "demo: building"
+  cd "$ROOT"
+  local dir=build/demo
+  mkdir -p $dir
+  build_with "$(fast_target "${GPU-}")"
+  build_with decode
+  build_with "$(fast_target host)" GPU=host OUT=build/run_reference DEFINES=-DGETP_REFERENCE
+  build_with build/make_model
+  build/make_model "$shape" -o $dir/model.bin -z $dir/tokenizer.bin --seed 1
+
+  say "demo: ./run $dir/model.bin -z $dir/tokenizer.bin -m getp -i data/input.txt -o data/output.txt -n 64"
+  ./run $dir/model.bin -z $dir/tokenizer.bin -m getp -i data/input.txt -o data/output.txt -n 64 | tee $dir/run.log
+  say "demo: the same on the CPU reference"
+  build/run_reference $dir/model.bin -z $dir/tokenizer.bin -m getp -i data/input.txt -o $dir/reference.txt -n 64 \
+    >$dir/reference.log
+
+  local line
+  for line in 1 16 32; do
+    say "demo: request $line: $(sed -n "$((line + 1))p" data/input.txt)"
+    say "      -> $(./decode -z $dir/tokenizer.bin -n "$line" data/output.txt | head -n 1)"
+  done
+  local requests matching
+  requests=$(head -n 1 data/input.txt)
+  matching=$(awk 'NR == FNR { ours[FNR] = $0; next } $0 != "" && $0 == ours[FNR] { n++ } END { print n + 0 }' \
+    data/output.txt $dir/reference.txt)
+  say "demo: throughput: $(sed -n 's/.*TPS (tok\/s): *//p' $dir/run.log) tok/s (CPU reference:" \
+    "$(sed -n 's/.*TPS (tok\/s): *//p' $dir/reference.log))"
+  say "demo: $matching of $requests requests match the CPU reference token for token"
+  [[ $matching == "$requests" ]]
+}
+
+results=() # of cmd_test: the arguments of tests/count_results.py
+
+# run_program PROGRAM NAME: runs a GoogleTest program; its report and its log are build/reports/NAME.xml and .log
+run_program() {
+  local start=$SECONDS status=0
+  "$1" --gtest_brief=1 "--gtest_output=xml:build/reports/$2.xml" >"build/reports/$2.log" 2>&1 || status=$?
+  say "test: $2: exit code $status, $((SECONDS - start)) s"
+  [[ $status == 0 ]] || tail -n 60 "build/reports/$2.log"
+  results+=("build/reports/$2.xml:$status")
+}
+
+# make_tests BACKEND
+make_tests() {
+  local log=build/reports/make-$1.log start=$SECONDS status=0
+  GPU=$1 build_with -k tests >"$log" 2>&1 || status=$?
+  say "test: make tests GPU=$1: exit code $status, $((SECONDS - start)) s"
+  if [[ $status != 0 ]]; then
+    grep -E 'error|Error|\*\*\*' "$log" | head -n 40
+    results+=(--failed "make tests GPU=$1")
+  fi
+}
+
+cmd_test() {
+  local gpu=''
+  while [[ $# -gt 0 ]]; do
+    case $1 in
+      --full) export GETP_TEST_FULL=1 ;;
+      --gpu) export GETP_TEST_GPU=1 ;;
+      *) die "test: unknown argument '$1'; see ./run.sh test -h" ;;
+    esac
+    shift
+  done
+  set_up test
+  cd "$ROOT"
+  if [[ ${GETP_TEST_GPU-} == 1 ]]; then
+    gpu=$(build_with help | sed -n 's/^back end now: GPU=\([a-z]*\).*/\1/p')
+    [[ $gpu == amd || $gpu == nvidia ]] || die "test --gpu: no GPU with its compiler (hipcc or nvcc) here; ./run.sh test needs none"
+  fi
+  set_up_venv
+  unset OMP_NUM_THREADS
+  local kind variable source program status=0
+  for kind in golden vocab; do
+    variable=GETP_${kind^^}
+    if [[ -z ${!variable-} && -d ../shared/$kind ]]; then export "$variable=$(cd "../shared/$kind" && pwd)"; fi
+  done
+
+  rm -rf build/reports
+  mkdir -p build/reports
+  make_tests host
+  for source in tests/*_test.cpp; do
+    program=$(basename "$source" .cpp)
+    run_program "build/tests/$program" "$program"
+  done
+  if [[ -n $gpu ]]; then
+    make_tests "$gpu"
+    for program in "build/tests-$gpu"/*_test; do run_program "$program" "$gpu-$(basename "$program")"; done
+  fi
+  local start=$SECONDS
+  "$PYTHON" -m pytest -q -p no:cacheprovider --junitxml=build/reports/pytest.xml tests || status=$?
+  say "test: pytest: exit code $status, $((SECONDS - start)) s"
+  results+=("build/reports/pytest.xml:$status")
+  "$PYTHON" tests/count_results.py "${results[@]}"
+}
+
+cmd_run() {
+  local launcher=()
+  if [[ ${1-} == --srun ]]; then
+    launcher=(srun "--gres=gpu:${GPUS:-1}")
+    shift
+  fi
+  [[ -x $ROOT/run ]] || cmd_build
+  exec "${launcher[@]}" "$ROOT/run" "$@"
+}
+
+cmd_parity() {
+  local model='' tokenizer='' input=$ROOT/data/input.txt rest=()
+  while [[ $# -gt 0 ]]; do
+    case $1 in
+      -z | -i | --prompts | --steps)
+        [[ $# -gt 1 ]] || die "parity: $1 needs a value; see ./run.sh parity -h"
+        case $1 in
+          -z) tokenizer=$2 ;;
+          -i) input=$2 ;;
+          *) rest+=("$1" "$2") ;;
+        esac
+        shift 2
+        ;;
+      -*) die "parity: unknown argument '$1'; see ./run.sh parity -h" ;;
+      *)
+        [[ -z $model ]] || die "parity: one model at a time, not also '$1'"
+        model=$1
+        shift
+        ;;
+    esac
+  done
+  [[ -n $model ]] || die "parity: which model? see ./run.sh parity -h"
+  [[ -f $model ]] || die "parity: no model file '$model'"
+  set_up build
+  build_with build/parity
+  exec "$ROOT/build/parity" "$model" "${tokenizer:-$(dirname "$model")/tokenizer.bin}" "$input" "${rest[@]}"
+}
+
+cmd_decode() {
+  set_up build
+  build_with -s decode
+  exec "$ROOT/decode" "$@"
+}
+
+cmd_install() {
+  [[ $# == 1 ]] || die "install: needs one directory; see ./run.sh install -h"
+  local dir=$1 ours=$ROOT/getp-csrc/getp_run.cpp stamp=hip/.getp-hip
+  [[ -d $dir ]] || die "install: no directory '$dir'"
+  [[ ! $dir -ef $ROOT ]] || die "install: '$dir' is this project itself; name another harness checkout"
+  [[ -f $dir/run.cpp ]] || die "install: no run.cpp in '$dir': that is no getp harness checkout"
+  [[ -f $dir/getp-csrc/getp_eval.cpp || -f $dir/getp_eval.cpp ]] ||
+    die "install: no getp_eval.cpp in '$dir' or its getp-csrc: that is no getp harness checkout"
+  if [[ -e $dir/hip && ! -f $dir/$stamp ]] && ! diff -rq "$ROOT/hip" "$dir/hip" >/dev/null 2>&1; then
+    die "install: '$dir/hip' exists and did not come from here; move it away, then install again"
+  fi
+  local target=$dir/getp-csrc/getp_run.cpp backup=$dir/getp-csrc/getp_run.cpp.orig
+  mkdir -p "$dir/getp-csrc"
+  # The stamp says that the getp_run.cpp there is an earlier one of ours: no original to keep.
+  if [[ -f $target && ! -e $backup && ! -f $dir/$stamp ]] && ! cmp -s "$ours" "$target"; then
+    cp -p "$target" "$backup"
+    say "install: kept the getp_run.cpp that was there as $backup"
+  fi
+  rm -rf "$dir/hip.new"
+  cp -r "$ROOT/hip" "$dir/hip.new"
+  say "hip/ was put here by getp-hip's run.sh install, and the next install replaces it" >"$dir/hip.new/${stamp#hip/}"
+  rm -rf "$dir/hip"
+  mv "$dir/hip.new" "$dir/hip"
+  cp "$ours" "$target.new"
+  mv "$target.new" "$target"
+  say "install: getp-csrc/getp_run.cpp and hip/ are in $dir; nothing else was touched"
+  say "next:    cd $dir && make runfast && ./run model.bin -m getp -i data/input.txt -o data/output.txt"
+}
+
+cmd_clean() {
+  [[ $# == 0 ]] || die "clean: takes no arguments"
+  if command -v make >/dev/null; then make -C "$ROOT" --no-print-directory -s clean; fi
+  rm -rf "$ROOT/build"
+}
+
+# ----------------------------------------------------------------------------------------------------------------------
+
+command=${1:-help}
+[[ $# == 0 ]] || shift
+case $command in
+  demo | test | build | run | parity | decode | install | clean | help) ;;
+  -h | --help) command=help ;;
+  *) die "unknown command '$command'; ./run.sh help lists them" ;;
+esac
+if [[ ${1-} == -h || ${1-} == --help ]]; then
+  "help_$command"
+  exit 0
+fi
+use_rocm
+"cmd_$command" "$@"

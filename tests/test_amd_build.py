@@ -1,0 +1,113 @@
+"""What AMD's compilers make of the sources: warnings, scratch, spills, and the builds of an untouched harness."""
+
+import os
+import re
+import shutil
+import subprocess
+
+import pytest
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+SOURCES = ["run.cpp", "tokenizer.cpp"]
+
+needs_hipcc = pytest.mark.skipif(not shutil.which("hipcc"), reason="hipcc is not installed (Debian: hipcc)")
+needs_clang19 = pytest.mark.skipif(
+    not (shutil.which("clang++-19") and shutil.which("hipcc")),
+    reason="clang++-19 or HIP is not installed (Debian: clang-19 clang-tools-19 lld-19 hipcc)",
+)
+
+
+def compiled(command, cwd=ROOT):
+    """Runs a compiler; returns what it printed."""
+    done = subprocess.run(command, cwd=cwd, capture_output=True, text=True)
+    assert done.returncode == 0, " ".join(command) + "\n" + done.stderr[-4000:]
+    return done.stderr
+
+
+def kernel_resources(assembly):
+    """Name -> the figures of the code object's metadata, for each kernel in a device assembly file."""
+    kernels = {}
+    for block in re.split(r"\n  - \.a(?:gpr_count|rgs):", assembly.split("amdhsa.kernels:")[1])[1:]:
+        name = re.search(r"^\s+\.name:\s+(\S+)", block, re.M).group(1)
+        kernels[name] = {k: int(v) for k, v in re.findall(r"^\s+\.(\w+):\s+(\d+)$", block, re.M)}
+    return kernels
+
+
+@needs_hipcc
+def test_gfx90a_optimised_has_no_scratch_and_no_spills(tmp_path):
+    flags = ["--std=c++17", "-O3", "-Wall", "-Wextra", "-Werror", "--offload-arch=gfx90a"]
+    compiled(["hipcc", *flags, *SOURCES, "-o", str(tmp_path / "run"), "-lm"])
+    # Linker flags that hipcc adds by itself are unused when only compiling, hence -Wno-unused-command-line-argument.
+    compiled(["hipcc", *flags, "-Wno-unused-command-line-argument", "--cuda-device-only", "-S", "run.cpp", "-o",
+              str(tmp_path / "run.s")])
+    kernels = kernel_resources((tmp_path / "run.s").read_text())
+    assert len(kernels) >= 20, sorted(kernels)
+    for name, used in kernels.items():
+        assert used["private_segment_fixed_size"] == 0, f"{name} uses scratch: {used}"
+        assert used["vgpr_spill_count"] == 0 and used["sgpr_spill_count"] == 0, f"{name} spills: {used}"
+
+
+@needs_hipcc
+def test_the_check_for_spills_can_fail(tmp_path):
+    source = tmp_path / "spill.cpp"
+    source.write_text(
+        "#include <hip/hip_runtime.h>\n"
+        "__global__ void spills(int *out, int n) { int a[64]; for (int i = 0; i < 64; i++) a[i] = out[i];\n"
+        "  for (int i = 0; i < n; i++) a[out[i] & 63] += i; for (int i = 0; i < 64; i++) out[i] = a[i]; }\n"
+    )
+    compiled(["hipcc", "-O3", "--offload-arch=gfx90a", "--cuda-device-only", "-S", str(source), "-o",
+              str(tmp_path / "spill.s")])
+    (used,) = kernel_resources((tmp_path / "spill.s").read_text()).values()
+    assert used["private_segment_fixed_size"] > 0
+
+
+@needs_hipcc
+@pytest.mark.parametrize("flags", [["-O0", "-g"], ["-g", "-O0"], ["-O3"]], ids=["O0", "harness-run", "harness-runfast"])
+def test_gfx90a_builds_as_a_harness_builds_it(tmp_path, flags):
+    compiled(["hipcc", "--std=c++17", *flags, "--offload-arch=gfx90a", *SOURCES, "-o", str(tmp_path / "run"), "-lm"])
+
+
+@needs_hipcc
+def test_hipcc_without_an_architecture(tmp_path):
+    compiled(["hipcc", "-g", "-O0", "--std=c++17", *SOURCES, "-o", str(tmp_path / "run"), "-lm"])
+
+
+@needs_clang19
+@pytest.mark.parametrize("arch", ["gfx90a", "gfx942", "gfx1100", "gfx1151"])
+def test_clang19_compiles_and_links(tmp_path, arch):
+    compiled(["tools/clang_hip.sh", arch, "--std=c++17", "-O3", "-Wall", "-Wextra", "-Werror", *SOURCES, "-o",
+              str(tmp_path / "run")])
+    assert (tmp_path / "run").stat().st_size > 0
+
+
+def test_plain_gxx_needs_no_flag_but_the_standard(tmp_path):
+    compiled(["g++", "--std=c++17", *SOURCES, "-o", str(tmp_path / "run"), "-lm"])
+
+
+def older_harness(folder):
+    """A checkout as third parties have it: getp_eval.cpp beside getp_run.cpp, run.cpp including it from there."""
+    (folder / "getp-csrc").mkdir()
+    for name in SOURCES + ["tokenizer.hpp", "unicode_classes.inc"]:
+        shutil.copy(os.path.join(ROOT, name), folder)
+    shutil.copy(os.path.join(ROOT, "getp_eval.cpp"), folder / "getp-csrc")
+    run = folder / "run.cpp"
+    text = run.read_text()
+    assert text.count('#include "getp_eval.cpp"') == 1
+    run.write_text(text.replace('#include "getp_eval.cpp"', '#include "getp-csrc/getp_eval.cpp"'))
+    shutil.copy(os.path.join(ROOT, "getp-csrc", "getp_run.cpp"), folder / "getp-csrc")
+    shutil.copytree(os.path.join(ROOT, "hip"), folder / "hip")
+
+
+def test_the_layout_of_other_harnesses(tmp_path):
+    older_harness(tmp_path)
+    compiled(["g++", "--std=c++17", *SOURCES, "-o", "run", "-lm"], cwd=tmp_path)
+
+
+def test_an_older_standard_gets_one_clear_error(tmp_path):
+    """Only the patch set is looked at: an older harness is itself plain C++11."""
+    source = tmp_path / "harness.cpp"
+    source.write_text(f'#include "{ROOT}/getp-csrc/getp_run.cpp"\n')
+    done = subprocess.run(["g++", "--std=c++14", "-fsyntax-only", str(source)], capture_output=True, text=True)
+    errors = [line for line in done.stderr.splitlines() if "error:" in line]
+    assert done.returncode != 0 and len(errors) == 1, done.stderr
+    assert "needs C++17: make runfast" in errors[0]

@@ -1,0 +1,36 @@
+"""tools/parity.cpp, what ./run.sh parity runs."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def parity():
+    subprocess.run(["make", "build/parity", "GPU=host"], cwd=ROOT, check=True)
+    return lambda *arguments: subprocess.run([ROOT / "build/parity", *map(str, arguments)], capture_output=True, text=True)
+
+
+def test_tiny_agrees_at_every_step(parity, tiny):
+    done = parity(tiny.model, tiny.tokenizer, ROOT / "data/input.txt", "--prompts", 2, "--steps", 60)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr
+    steps = re.findall(r"^prompt \d+ step \d+: .*argmax \d+ agrees", done.stdout, re.M)
+    assert len(steps) == 120
+    assert "argmax agrees at 120 of 120 steps" in done.stdout
+    assert len(re.findall(r"^[a-z0-9()\- ]+ +[0-9.e+-]+ +[0-9.e+-]+$", done.stdout, re.M)) == 20, "a row for each stage"
+
+
+@pytest.mark.parametrize("arguments", [[], ["a", "b"], ["a", "b", "c", "--steps"], ["a", "b", "c", "--steps", "0"],
+                                       ["a", "b", "c", "--stages", "3"]])
+def test_bad_arguments_are_refused(parity, arguments):
+    done = parity(*arguments)
+    assert done.returncode == 1 and done.stderr.startswith("usage: parity")
+
+
+def test_prompts_that_do_not_fit_are_an_error(parity, tiny):
+    done = parity(tiny.model, tiny.tokenizer, ROOT / "data/input.txt", "--prompts", 1, "--steps", 1)
+    assert done.returncode == 1 and "no prompt fits into 1 steps; give more with --steps" in done.stderr

@@ -1,0 +1,309 @@
+"""run.sh: help, set-up, install; tests/count_results.py; and, in the full run, the demo."""
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+COMMANDS = "demo test build run parity decode install clean help".split()
+
+
+def run_sh(*arguments, script=ROOT / "run.sh", **options):
+    return subprocess.run([script, *map(str, arguments)], capture_output=True, text=True, errors="replace", **options)
+
+
+def refused(done, message):
+    assert done.returncode == 1 and done.stdout == ""
+    assert done.stderr.startswith("run.sh: ") and done.stderr.count("\n") == 1
+    assert message in done.stderr
+
+
+# ---- help and arguments
+
+
+def test_help_lists_every_command():
+    for arguments in (), ("help",), ("-h",), ("--help",):
+        done = run_sh(*arguments)
+        assert done.returncode == 0 and done.stderr == ""
+        for command in COMMANDS:
+            assert re.search(rf"^  {command}\b", done.stdout, re.MULTILINE), command
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_each_command_says_what_it_does(command):
+    for flag in "-h", "--help":
+        done = run_sh(command, flag)
+        assert done.returncode == 0 and done.stderr == ""
+        name = "COMMAND" if command == "help" else command
+        assert done.stdout.startswith(f"usage: ./run.sh {name}") and done.stdout.count("\n") >= 2
+
+
+@pytest.mark.parametrize("arguments, message", [
+    (["frobnicate"], "unknown command 'frobnicate'"),
+    (["demo", "--fast"], "unknown argument '--fast'"),
+    (["demo", "--shape"], "--shape needs a value"),
+    (["demo", "--shape", "20b"], "--shape is 7m or tiny"),
+    (["demo", "--gpu", "intel"], "amd, nvidia or host"),
+    (["test", "--quick"], "unknown argument '--quick'"),
+    (["parity"], "which model"),
+    (["parity", "no-such.bin"], "no model file"),
+    (["parity", "--steps"], "--steps needs a value"),
+    (["parity", "--what", "m.bin"], "unknown argument '--what'"),
+    (["install"], "needs one directory"),
+    (["clean", "all"], "takes no arguments"),
+])
+def test_bad_arguments_get_one_line(arguments, message):
+    refused(run_sh(*arguments), message)
+
+
+# ---- set-up, with a PATH that holds only what the script itself uses, and stand-ins for apt-get, make and id
+
+
+@pytest.fixture
+def bare_machine(tmp_path):
+    """run.sh in a project of its own on a machine without g++ and make; returns run(user id) -> finished process."""
+    bin_folder, project = tmp_path / "bin", tmp_path / "project"
+    bin_folder.mkdir()
+    project.mkdir()
+    shutil.copy(ROOT / "run.sh", project)
+    for tool in "bash dirname env nproc chmod touch".split():
+        (bin_folder / tool).symlink_to(shutil.which(tool))
+    log = tmp_path / "apt.log"
+
+    def stand_in(name, body):
+        (bin_folder / name).write_text(f"#!{shutil.which('bash')}\n{body}\n")
+        (bin_folder / name).chmod(0o755)
+
+    stand_in("apt-get", f'''echo "$*" >> {log}
+for package in "$@"; do
+  case $package in g++ | make) printf '#!{shutil.which("bash")}\\necho "$0 $*"\\n' > {bin_folder}/$package; chmod +x {bin_folder}/$package ;; esac
+done''')
+
+    def run(user, *arguments):
+        stand_in("id", f"echo {user}")
+        return run_sh(*arguments, script=project / "run.sh", env={"PATH": str(bin_folder)})
+
+    run.log = log
+    return run
+
+
+def test_without_root_the_command_to_run_is_printed(bare_machine):
+    done = bare_machine(1000, "build")
+    refused(done, "sudo apt-get install -y --no-install-recommends g++ make")
+    assert not bare_machine.log.exists()
+
+
+def test_root_installs_what_is_missing_and_says_so(bare_machine):
+    done = bare_machine(0, "build", "runfast")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("set-up: installing Debian packages: g++ make")
+    update, install = bare_machine.log.read_text().splitlines()
+    assert update == "-q update"
+    assert install.split()[:5] == ["-q", "install", "-y", "--no-install-recommends", "g++"]
+    assert "make -C" in done.stdout and done.stdout.rstrip().endswith("runfast")
+    again = bare_machine(0, "build", "runfast")
+    assert "set-up" not in again.stdout and len(bare_machine.log.read_text().splitlines()) == 2
+
+
+# ---- install
+
+
+@pytest.fixture
+def project(tmp_path):
+    """A copy of what install reads, so that a test may change it."""
+    folder = tmp_path / "project"
+    (folder / "getp-csrc").mkdir(parents=True)
+    shutil.copy(ROOT / "run.sh", folder)
+    (folder / "getp-csrc/getp_run.cpp").write_text("// ours\n")
+    (folder / "hip/kernels").mkdir(parents=True)
+    (folder / "hip/hip_utils.h").write_text("// utilities\n")
+    (folder / "hip/kernels/a.hip").write_text("// a kernel\n")
+    return folder
+
+
+@pytest.fixture(params=["getp-csrc/getp_eval.cpp", "getp_eval.cpp"])
+def harness(request, tmp_path):
+    """A harness checkout, with getp_eval.cpp in either of the two places."""
+    folder = tmp_path / "a harness"
+    (folder / "getp-csrc").mkdir(parents=True)
+    for name in "run.cpp", "tokenizer.cpp", "Makefile", request.param:
+        (folder / name).write_text(f"// theirs: {name}\n")
+    (folder / "getp-csrc/getp_run.cpp").write_text("// theirs\n")
+    return folder
+
+
+def snapshot(folder):
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def install(project, folder, **options):
+    return run_sh("install", folder, script=project / "run.sh", **options)
+
+
+def test_install_copies_the_patch_set_and_nothing_else(project, harness):
+    before = snapshot(harness)
+    done = install(project, harness)
+    assert done.returncode == 0, done.stderr
+    assert "make runfast" in done.stdout and "-m getp" in done.stdout
+    after = snapshot(harness)
+    assert after.pop("getp-csrc/getp_run.cpp") == b"// ours\n"
+    assert after.pop("getp-csrc/getp_run.cpp.orig") == b"// theirs\n"
+    assert after.pop("hip/hip_utils.h") == b"// utilities\n"
+    assert after.pop("hip/kernels/a.hip") == b"// a kernel\n"
+    assert b"getp-hip" in after.pop("hip/.getp-hip")
+    del before["getp-csrc/getp_run.cpp"]
+    assert after == before
+
+
+def test_second_install_updates_and_keeps_the_first_backup(project, harness):
+    assert install(project, harness).returncode == 0
+    first = snapshot(harness)
+    assert install(project, harness).returncode == 0
+    assert snapshot(harness) == first
+    (project / "getp-csrc/getp_run.cpp").write_text("// ours, newer\n")
+    (project / "hip/kernels/a.hip").rename(project / "hip/kernels/b.hip")
+    assert install(project, harness).returncode == 0
+    after = snapshot(harness)
+    assert after["getp-csrc/getp_run.cpp"] == b"// ours, newer\n"
+    assert after["getp-csrc/getp_run.cpp.orig"] == b"// theirs\n"
+    assert "hip/kernels/b.hip" in after and "hip/kernels/a.hip" not in after
+
+
+def test_an_earlier_version_of_ours_is_no_original(project, harness):
+    (harness / "getp-csrc/getp_run.cpp").unlink()
+    assert install(project, harness).returncode == 0
+    (project / "getp-csrc/getp_run.cpp").write_text("// ours, newer\n")
+    assert install(project, harness).returncode == 0
+    assert "getp-csrc/getp_run.cpp.orig" not in snapshot(harness)
+
+
+def test_a_hip_folder_copied_by_hand_is_ours(project, harness):
+    shutil.copytree(project / "hip", harness / "hip")
+    assert install(project, harness).returncode == 0
+
+
+def test_relative_directory(project, harness):
+    assert install(project, harness.name, cwd=harness.parent).returncode == 0
+    assert (harness / "hip/hip_utils.h").exists()
+
+
+def test_install_refuses_and_changes_nothing(project, harness, tmp_path):
+    def check(message, folder=harness):
+        before = snapshot(tmp_path)
+        refused(install(project, folder), message)
+        assert snapshot(tmp_path) == before
+
+    check("no directory", tmp_path / "nowhere")
+    check("no directory", harness / "run.cpp")
+    (harness / "hip").mkdir()
+    (harness / "hip/kernel.cpp").write_text("// somebody's work\n")
+    check("did not come from here")
+    shutil.rmtree(harness / "hip")
+    for evaluation in harness.rglob("getp_eval.cpp"):
+        evaluation.unlink()
+    check("no getp_eval.cpp")
+    (harness / "run.cpp").unlink()
+    check("no run.cpp")
+    for name in "run.cpp", "getp_eval.cpp":
+        (project / name).write_text("// ours\n")
+    check("this project itself", project)
+    (tmp_path / "link").symlink_to(project)
+    check("this project itself", tmp_path / "link")
+
+
+# ---- counting
+
+
+GTEST = """<?xml version="1.0" encoding="UTF-8"?>
+<testsuites tests="5" failures="1" disabled="1" errors="0" name="AllTests"><testsuite name="Rope" tests="5">
+<testcase name="Small" status="run" result="completed" classname="Rope" />
+<testcase name="Large" status="run" result="completed" classname="Rope" />
+<testcase name="Gpu" status="run" result="skipped" classname="Rope"><skipped message="rope_test.cpp:9&#x0A;no GPU"/></testcase>
+<testcase name="DISABLED_Old" status="notrun" result="suppressed" classname="Rope" />
+<testcase name="Wrong" status="run" result="completed" classname="Rope">
+<failure message="rope_test.cpp:12&#x0A;1 against 2" type=""></failure><failure message="again" type=""></failure></testcase>
+</testsuite></testsuites>"""
+PYTEST = """<?xml version="1.0" encoding="utf-8"?><testsuites><testsuite name="pytest" errors="1" failures="1" skipped="1" tests="4">
+<testcase classname="tests.test_a" name="test_good" /><testcase classname="tests.test_a" name="test_bad"><failure message="no">text</failure></testcase>
+<testcase classname="tests.test_a" name="test_skip"><skipped type="pytest.skip" message="no tiktoken">text</skipped></testcase>
+<testcase classname="" name="tests.test_b"><error message="collection failure">text</error></testcase></testsuite></testsuites>"""
+GOOD = """<testsuites tests="1"><testsuite name="A" tests="1"><testcase name="b" status="run" classname="A"/></testsuite></testsuites>"""
+
+
+def count(*arguments):
+    done = subprocess.run([sys.executable, ROOT / "tests/count_results.py", *map(str, arguments)], capture_output=True, text=True)
+    return done.returncode, done.stdout.splitlines()
+
+
+def test_counts_come_from_the_reports(tmp_path):
+    (tmp_path / "rope_test.xml").write_text(GTEST)
+    (tmp_path / "pytest.xml").write_text(PYTEST)
+    code, lines = count(f"{tmp_path}/rope_test.xml:1", f"{tmp_path}/pytest.xml:1")
+    assert code == 1 and lines[-1] == "3 passed, 3 failed, 3 skipped"
+    assert "skipped: Rope.Gpu: rope_test.cpp:9 | no GPU" in lines
+    assert "skipped: tests.test_a.test_skip: no tiktoken" in lines
+    assert "failed: Rope.Wrong: rope_test.cpp:12 | 1 against 2" in lines
+
+
+def test_all_passed_is_exit_code_0(tmp_path):
+    (tmp_path / "a.xml").write_text(GOOD)
+    assert count(f"{tmp_path}/a.xml:0") == (0, ["1 passed, 0 failed, 0 skipped"])
+
+
+def test_what_left_no_report_counts_as_failed(tmp_path):
+    (tmp_path / "good.xml").write_text(GOOD)
+    (tmp_path / "broken.xml").write_text(GOOD[:-30])
+    (tmp_path / "empty.xml").write_text('<testsuites tests="0"/>')
+    good = f"{tmp_path}/good.xml:0"
+    for bad in ("absent.xml:139", "broken.xml:139", "empty.xml:0"):  # a crash, a crash while writing, no test at all
+        code, lines = count(good, f"{tmp_path}/{bad}")
+        assert code == 1 and lines[-1] == "1 passed, 1 failed, 0 skipped", bad
+    code, lines = count(f"{tmp_path}/good.xml:1")  # passes its tests, then fails at exit, as with a leak
+    assert code == 1 and lines[-1] == "1 passed, 1 failed, 0 skipped"
+    code, lines = count("--failed", "make tests", good)
+    assert code == 1 and "failed: make tests: see above" in lines and lines[-1] == "1 passed, 1 failed, 0 skipped"
+    assert count()[0] == 1
+
+
+@pytest.mark.parametrize("fault, counts", [
+    ("none", "2 passed, 0 failed, 0 skipped"),
+    ("crash", "1 passed, 1 failed, 0 skipped"),
+    ("does not compile", "1 passed, 2 failed, 0 skipped"),
+    ("pytest", "1 passed, 1 failed, 0 skipped"),
+])
+def test_test_ends_with_the_count_line(tmp_path, fault, counts):
+    """./run.sh test on a small project: one GoogleTest program, one pytest file."""
+    program = {"none": "TEST(A, B) { EXPECT_EQ(1, 1); }", "crash": "TEST(A, B) { __builtin_trap(); }",
+               "does not compile": "TEST(A, B) { what; }", "pytest": "TEST(A, B) {}"}[fault]
+    (tmp_path / "tests").mkdir()
+    shutil.copy(ROOT / "run.sh", tmp_path)
+    shutil.copy(ROOT / "tests/count_results.py", tmp_path / "tests")
+    (tmp_path / "Makefile").write_text("tests: build/tests/a_test\nbuild/tests/a_test: tests/a_test.cpp\n\tmkdir -p build/tests\n"
+                                       "\tg++ -o $@ $< -lgtest_main -lgtest\n")
+    (tmp_path / "tests/a_test.cpp").write_text(f"#include <gtest/gtest.h>\n{program}\n")
+    (tmp_path / "tests/test_a.py").write_text(f"def test_a():\n    assert {fault != 'pytest'}\n")
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("GETP_")}
+    done = run_sh("test", script=tmp_path / "run.sh", env=environment)
+    assert done.stdout.splitlines()[-1] == counts, done.stdout + done.stderr
+    assert done.returncode == (fault != "none")
+
+
+def test_gpu_tests_want_a_gpu():
+    environment = {**os.environ, "GPU": "host"}
+    done = run_sh("test", "--gpu", env=environment)
+    assert done.returncode == 1 and done.stderr.count("\n") == 1 and "no GPU" in done.stderr
+
+
+# ---- the demo itself
+
+
+@pytest.mark.skipif(os.environ.get("GETP_TEST_FULL") != "1", reason="only in ./run.sh test --full")
+@pytest.mark.parametrize("shape", ["tiny", "7m"])
+def test_demo_matches_the_reference(shape):
+    done = run_sh("demo", "--shape", shape, "--gpu", "host", timeout=600)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "demo: 32 of 32 requests match the CPU reference token for token" in done.stdout

@@ -1,0 +1,40 @@
+// How far do plain FP32 sums lie from float64 on a model, and how far does forward_hip?
+// Prints for ten summation orders the max abs difference of the logits from float64, then that of forward_hip from the
+// CPU's forward, and whether it is within atol 1e-5 + rtol 1e-4.
+//   make tools && build/summation_spread model.bin [steps=16]
+#define TESTING
+#include "../run.cpp"
+
+#include "summation_orders.hpp"
+
+int main(int argc, char **argv) {
+  const int steps = argc == 3 ? atoi(argv[2]) : 16;
+  if (argc < 2 || argc > 3 || steps < 1) {
+    fprintf(stderr, "usage: summation_spread model.bin [steps=16]\n");
+    return 1;
+  }
+  Transformer transformer;
+  build_transformer(&transformer, argv[1]);
+  const Config &p = transformer.config;
+  const std::vector<int> tokens = random_tokens(p, std::min(steps, p.seq_len), 1);
+  const std::vector<double> spread = summation_spread(p, transformer.weights, tokens);
+  double worst = 0;
+  for (size_t o = 0; o < spread.size(); o++) {
+    printf("%-24s %.3g from float64\n", ten_orders()[o].name, spread[o]);
+    worst = std::max(worst, spread[o]);
+  }
+  warm_up(&transformer, nullptr);
+  double difference = 0, excess = 0;
+  for (size_t pos = 0; pos < tokens.size(); pos++) {
+    const float *cpu = forward(&transformer, tokens[pos], (int)pos),
+                *hip = forward_hip(&transformer, tokens[pos], (int)pos);
+    difference = std::max(difference, max_abs_difference(cpu, hip, p.vocab_size));
+    for (int i = 0; i < p.vocab_size; i++)
+      excess = std::max(excess, std::fabs((double)cpu[i] - hip[i]) / (1e-5 + 1e-4 * std::fabs(cpu[i])));
+  }
+  finish(&transformer, nullptr);
+  free_transformer(&transformer);
+  printf("forward_hip              %.3g from the CPU: %.2f of atol 1e-5 + rtol 1e-4, %.2f of twice the spread %.3g\n",
+         difference, excess, difference / (2 * worst), worst);
+  return difference <= 2 * worst ? 0 : 1;
+}
