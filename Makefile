@@ -36,7 +36,7 @@ else
 endif
 
 SOURCES = run.cpp tokenizer.cpp
-HEADERS = getp_eval.cpp tokenizer.hpp unicode_classes.inc $(wildcard getp-csrc/*.cpp) $(shell find hip -type f)
+HEADERS = fatal.hpp getp_eval.cpp tokenizer.hpp unicode_classes.inc $(wildcard getp-csrc/*.cpp) $(shell find hip -type f)
 
 run: FLAGS = -g -O0
 rundebug: FLAGS = -g
@@ -49,7 +49,7 @@ run rundebug runfast runomp: $(SOURCES) $(HEADERS)
 	$(COMPILE) $(strip $(FLAGS) $(DEFINES)) $(SOURCES) -o $(OUT) -lm
 
 .PHONY: decode
-decode: decode.cpp tokenizer.cpp tokenizer.hpp
+decode: decode.cpp tokenizer.cpp fatal.hpp tokenizer.hpp unicode_classes.inc
 	$(CXX) --std=c++17 -O3 decode.cpp tokenizer.cpp -o $@
 
 .PHONY: tokenizer-bin

@@ -7,6 +7,7 @@
 #include <cstring>
 #include <string>
 
+#include "fatal.hpp"
 #include "tokenizer.hpp"
 
 static const char *kUsage =
@@ -15,12 +16,6 @@ static const char *kUsage =
     "  -z    the tokenizer (default tokenizer.bin)\n"
     "  -n    this line only, counted from 1 (default: all)\n"
     "  -r    raw: control characters too, which are left out otherwise, since a terminal would obey them\n";
-
-[[noreturn]] static void fail(const std::string &message) {
-  fflush(stdout);
-  fprintf(stderr, "error: %s\n", message.c_str());
-  exit(EXIT_FAILURE);
-}
 
 // Reads a line without its end. False at the end of the file.
 static bool read_line(FILE *file, std::string *line) {
@@ -40,11 +35,11 @@ static void print_text(Tokenizer *tokenizer, const std::string &line, const std:
     const std::string word = line.substr(start, end - start);
     const std::string column = place + ", column " + std::to_string(start + 1) + ": ";
     if (word.find_first_not_of("0123456789") != std::string::npos)
-      fail(column + "'" + word.substr(0, 40) + "' is not a token id; the file must hold numbers only");
+      fatal("%s'%.40s' is not a token id; the file must hold numbers only", column.c_str(), word.c_str());
     const long long id = word.size() > 18 ? LLONG_MAX : atoll(word.c_str());
     if (id >= tokenizer->vocab_size)
-      fail(column + "token id " + word.substr(0, 40) + " is above " + std::to_string(tokenizer->vocab_size - 1) +
-           ", the last of this tokenizer; give the model's own with -z");
+      fatal("%stoken id %.40s is above %d, the last of this tokenizer; give the model's own with -z", column.c_str(),
+            word.c_str(), tokenizer->vocab_size - 1);
     if (raw)
       fwrite(tokenizer->vocab[id], 1, (size_t)tokenizer->lengths[id], stdout);
     else
@@ -67,18 +62,18 @@ int main(int argc, char **argv) {
     if (argument == "-r") {
       raw = true;
     } else if (argument == "-z" || argument == "-n") {
-      if (++i == argc) fail(argument + " needs a value; see decode -h");
+      if (++i == argc) fatal("%s needs a value; see decode -h", argument.c_str());
       if (argument == "-z") {
         tokenizer_path = argv[i];
         continue;
       }
       char *end;
       only_line = strtoll(argv[i], &end, 10);
-      if (only_line < 1 || *end) fail("-n needs a line number, 1 or more, not '" + std::string(argv[i]) + "'");
+      if (only_line < 1 || *end) fatal("-n needs a line number, 1 or more, not '%s'", argv[i]);
     } else if (argument[0] == '-' && argument != "-") {
-      fail("unknown argument '" + argument + "'; see decode -h");
+      fatal("unknown argument '%s'; see decode -h", argument.c_str());
     } else if (path) {
-      fail("one file at a time, but '" + std::string(path) + "' and '" + argument + "' are given; see decode -h");
+      fatal("one file at a time, but '%s' and '%s' are given; see decode -h", path, argument.c_str());
     } else {
       path = argv[i];
     }
@@ -87,7 +82,8 @@ int main(int argc, char **argv) {
   const bool from_stdin = !path || strcmp(path, "-") == 0;
   const std::string name = from_stdin ? "standard input" : path;
   FILE *file = from_stdin ? stdin : fopen(path, "r");
-  if (!file) fail(name + ": cannot open the token ids: " + strerror(errno) + "; give the output file of run -m getp");
+  if (!file)
+    fatal("%s: cannot open the token ids: %s; give the output file of run -m getp", name.c_str(), strerror(errno));
   Tokenizer tokenizer;
   read_whole_tokenizer(&tokenizer, tokenizer_path);
 
@@ -99,11 +95,10 @@ int main(int argc, char **argv) {
     if (only_line == 0 || number == only_line)
       print_text(&tokenizer, line, name + ": line " + std::to_string(number), raw);
   }
-  if (ferror(file)) fail(name + ": cannot read the token ids: " + strerror(errno));
+  if (ferror(file)) fatal("%s: cannot read the token ids: %s", name.c_str(), strerror(errno));
   if (number < only_line)
-    fail(name + ": no line " + std::to_string(only_line) + ", the file has " + std::to_string(number) +
-         "; give a smaller -n");
-  if (fflush(stdout) || ferror(stdout)) fail(std::string("cannot write the text: ") + strerror(errno));
+    fatal("%s: no line %lld, the file has %lld; give a smaller -n", name.c_str(), (long long)only_line, number);
+  if (fflush(stdout) || ferror(stdout)) fatal("cannot write the text: %s", strerror(errno));
   fclose(file);
   free_tokenizer(&tokenizer);
   return 0;

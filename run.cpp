@@ -13,7 +13,6 @@
 #include <algorithm>
 #include <cerrno>
 #include <cmath>
-#include <cstdarg>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -23,6 +22,7 @@
 #include <string>
 #include <vector>
 
+#include "fatal.hpp"
 #include "tokenizer.hpp"
 
 #ifdef _OPENMP
@@ -30,18 +30,6 @@
 #else
 #define PARALLEL_FOR
 #endif
-
-// Prints one line "error: ..." and ends the program with status 1.
-[[noreturn]] __attribute__((format(printf, 1, 2))) void fatal(const char *format, ...) {
-  fflush(stdout);
-  va_list arguments;
-  va_start(arguments, format);
-  fputs("error: ", stderr);
-  vfprintf(stderr, format, arguments);
-  fputc('\n', stderr);
-  va_end(arguments);
-  exit(EXIT_FAILURE);
-}
 
 // ---------------------------------------------------------------------------------------------------------------------
 // The model

@@ -1,9 +1,10 @@
 #include "tokenizer.hpp"
 
+#include "fatal.hpp"
+
 #include <algorithm>
 #include <cerrno>
 #include <climits>
-#include <cstdarg>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -14,17 +15,6 @@
 #include <string>
 
 namespace {
-
-[[noreturn]] __attribute__((format(printf, 1, 2))) void fail(const char *format, ...) {
-  fflush(stdout);
-  va_list arguments;
-  va_start(arguments, format);
-  fputs("error: ", stderr);
-  vfprintf(stderr, format, arguments);
-  fputc('\n', stderr);
-  va_end(arguments);
-  exit(EXIT_FAILURE);
-}
 
 // ---------------------------------------------------------------------------------------------------------------------
 // Characters
@@ -264,7 +254,7 @@ constexpr const char *kAdvice = "make it again with tools/export_tokenizer.py";
 class TokenizerFile {
  public:
   explicit TokenizerFile(const char *path) : path_(path), file_(fopen(path, "rb")) {
-    if (!file_) fail("%s: cannot open the tokenizer: %s; give its path with -z or %s", path, strerror(errno), kAdvice);
+    if (!file_) fatal("%s: cannot open the tokenizer: %s; give its path with -z or %s", path, strerror(errno), kAdvice);
   }
   ~TokenizerFile() { fclose(file_); }
   TokenizerFile(const TokenizerFile &) = delete;
@@ -273,15 +263,15 @@ class TokenizerFile {
   // Reads `size` bytes of token `id` (-1: of the header).
   void read(void *out, size_t size, int id) {
     const size_t got = fread(out, 1, size, file_);
-    if (ferror(file_)) fail("%s: cannot read the tokenizer: %s", path_, strerror(errno));
+    if (ferror(file_)) fatal("%s: cannot read the tokenizer: %s", path_, strerror(errno));
     if (got == size) return;
-    if (id < 0) fail("%s: not a tokenizer: it is too short to have a header; %s", path_, kAdvice);
-    fail("%s: the tokenizer is truncated: the file ends within token %d; %s", path_, id, kAdvice);
+    if (id < 0) fatal("%s: not a tokenizer: it is too short to have a header; %s", path_, kAdvice);
+    fatal("%s: the tokenizer is truncated: the file ends within token %d; %s", path_, id, kAdvice);
   }
 
   bool at_end() {
     const int next = getc(file_);
-    if (next == EOF && ferror(file_)) fail("%s: cannot read the tokenizer: %s", path_, strerror(errno));
+    if (next == EOF && ferror(file_)) fatal("%s: cannot read the tokenizer: %s", path_, strerror(errno));
     if (next != EOF) ungetc(next, file_);
     return next == EOF;
   }
@@ -299,25 +289,25 @@ void read_records(Tokenizer *tokenizer, const char *path, int expected) {
   int32_t max_token_length;
   file.read(&max_token_length, sizeof max_token_length, -1);
   if (max_token_length < 1 || max_token_length > kLongestToken)
-    fail("%s: not a tokenizer: its header says that the longest token has %d bytes, outside 1..%d; %s", path,
-         max_token_length, kLongestToken, kAdvice);
+    fatal("%s: not a tokenizer: its header says that the longest token has %d bytes, outside 1..%d; %s", path,
+          max_token_length, kLongestToken, kAdvice);
 
   std::vector<size_t> offsets;  // into bytes, which moves while it grows
   while (!file.at_end()) {
     const int id = (int)offsets.size();
     if (id == expected)
-      fail("%s: more than %d tokens, which is the model's vocabulary; give the tokenizer of this model with -z", path,
-           expected);
+      fatal("%s: more than %d tokens, which is the model's vocabulary; give the tokenizer of this model with -z", path,
+            expected);
     float score;
     int32_t length;
     file.read(&score, sizeof score, id);
     file.read(&length, sizeof length, id);
     if (!(score >= 0 && score < 1e30f) && score != kSpecialScore)
-      fail("%s: not a tokenizer: token %d has the score %g, which is neither a merge rank nor -1e30; %s", path, id,
-           score, kAdvice);
+      fatal("%s: not a tokenizer: token %d has the score %g, which is neither a merge rank nor -1e30; %s", path, id,
+            score, kAdvice);
     if (length < 1 || length > max_token_length)
-      fail("%s: not a tokenizer: token %d has %d bytes, outside 1..%d of the header; %s", path, id, length,
-           max_token_length, kAdvice);
+      fatal("%s: not a tokenizer: token %d has %d bytes, outside 1..%d of the header; %s", path, id, length,
+            max_token_length, kAdvice);
 
     std::string text((size_t)length, '\0');
     file.read(text.data(), text.size(), id);
@@ -329,8 +319,8 @@ void read_records(Tokenizer *tokenizer, const char *path, int expected) {
   }
   const int count = (int)offsets.size();
   if (expected >= 0 && count != expected)
-    fail("%s: %d tokens, but the model's vocabulary has %d; give the tokenizer of this model with -z", path, count,
-         expected);
+    fatal("%s: %d tokens, but the model's vocabulary has %d; give the tokenizer of this model with -z", path, count,
+          expected);
   for (const size_t offset : offsets) tokenizer->vocab_storage.push_back(tokenizer->bytes.data() + offset);
   tokenizer->vocab = tokenizer->vocab_storage.data();
   tokenizer->lengths = tokenizer->lengths_storage.data();
@@ -344,12 +334,12 @@ void read_records(Tokenizer *tokenizer, const char *path, int expected) {
     auto &ids = tokenizer->scores[id] >= 0 ? tokenizer->ordinary_ids : tokenizer->special_ids;
     const auto [known, is_new] = ids.emplace(text, id);
     if (!is_new)
-      fail("%s: not a tokenizer: tokens %d and %d have the same bytes; %s", path, known->second, id, kAdvice);
+      fatal("%s: not a tokenizer: tokens %d and %d have the same bytes; %s", path, known->second, id, kAdvice);
   }
   for (int byte = 0; byte < 256; byte++) {
     const char text = (char)byte;
     if (find_token(*tokenizer, {&text, 1}) < 0)
-      fail("%s: not a byte-level tokenizer: no token for the byte 0x%02X; %s", path, (unsigned)byte, kAdvice);
+      fatal("%s: not a byte-level tokenizer: no token for the byte 0x%02X; %s", path, (unsigned)byte, kAdvice);
   }
 }
 
@@ -388,7 +378,7 @@ size_t next_piece(const char *text, size_t length, size_t start) {
 
 void encode(Tokenizer *tokenizer, const char *text, int bos, int eos, int *out, int *n_out, int max_tokens) {
   const size_t length = strlen(text);
-  if (length > INT_MAX) fail("cannot encode a text of %zu bytes; the longest has %d", length, INT_MAX);
+  if (length > INT_MAX) fatal("cannot encode a text of %zu bytes; the longest has %d", length, INT_MAX);
   int count = 0;
   const auto append = [&](int id) {
     if (count < max_tokens) out[count++] = id;
@@ -412,7 +402,7 @@ void encode(Tokenizer *tokenizer, const char *text, int bos, int eos, int *out, 
 
 char *decode_piece(Tokenizer *tokenizer, int, int token) {
   if (token < 0 || token >= tokenizer->vocab_size)
-    fail("cannot decode token %d: the vocabulary has the ids 0..%d", token, tokenizer->vocab_size - 1);
+    fatal("cannot decode token %d: the vocabulary has the ids 0..%d", token, tokenizer->vocab_size - 1);
   return tokenizer->vocab[token];
 }
 

@@ -87,7 +87,7 @@ def test_plain_gxx_needs_no_flag_but_the_standard(tmp_path):
 def older_harness(folder):
     """A checkout as third parties have it: getp_eval.cpp beside getp_run.cpp, run.cpp including it from there."""
     (folder / "getp-csrc").mkdir()
-    for name in SOURCES + ["tokenizer.hpp", "unicode_classes.inc"]:
+    for name in SOURCES + ["fatal.hpp", "tokenizer.hpp", "unicode_classes.inc"]:
         shutil.copy(os.path.join(ROOT, name), folder)
     shutil.copy(os.path.join(ROOT, "getp_eval.cpp"), folder / "getp-csrc")
     run = folder / "run.cpp"
