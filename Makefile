@@ -47,6 +47,16 @@ runomp: FLAGS = -O3 $(call host,-fopenmp -march=native)
 run rundebug runfast runomp: $(SOURCES) $(HEADERS)
 	@mkdir -p $(dir $(OUT))
 	$(COMPILE) $(strip $(FLAGS) $(DEFINES)) $(SOURCES) -o $(OUT) -lm
+	@$(if $(filter run,$(OUT)),mkdir -p build && echo '$(BACKEND)' > build/run.backend)
+
+# What the programs are built for; a program built for something else is out of date.
+BACKEND = $(strip $(GPU) $(GPU_ARCH))
+.PHONY: backend FORCE
+backend:
+	@echo '$(BACKEND)'
+build/tools.backend: FORCE
+	@mkdir -p build
+	@echo '$(BACKEND)' | cmp -s - $@ || echo '$(BACKEND)' > $@
 
 .PHONY: decode
 decode: decode.cpp tokenizer.cpp fatal.hpp tokenizer.hpp unicode_classes.inc
@@ -65,7 +75,7 @@ tokenizer-test: tests/tokenizer_test.cpp tokenizer.cpp tokenizer.hpp
 tools: build/make_model build/parity build/bench build/summation_spread
 
 # Programs that run the patch set as the harness does.
-build/parity build/bench build/summation_spread: build/%: tools/%.cpp tools/summation_orders.hpp $(SOURCES) $(HEADERS)
+build/parity build/bench build/summation_spread: build/%: tools/%.cpp tools/summation_orders.hpp build/tools.backend $(SOURCES) $(HEADERS)
 	@mkdir -p build
 	$(COMPILE) -O3 $(call host,-fopenmp -march=native) $< tokenizer.cpp -o $@ -lm
 

@@ -85,8 +85,8 @@ help_install() {
   cat <<'END'
 usage: ./run.sh install DIR
 Copies getp-csrc/getp_run.cpp and hip/ into the harness checkout DIR, and nothing else: run.cpp, getp_eval.cpp and the
-Makefile there stay as they are. A getp_run.cpp that is replaced is kept as getp_run.cpp.orig. A hip/ folder that did not
-come from here is not touched: the install is refused.
+Makefile there stay as they are. A getp_run.cpp that is replaced is kept as getp_run.cpp.orig (.orig.1, ... if that is
+taken). A hip/ folder that is not as an install from here left it is not touched: the install is refused.
 END
 }
 
@@ -103,7 +103,8 @@ END
 PYTHON=/usr/bin/python3
 [[ -x $PYTHON ]] || PYTHON=python3
 
-use_rocm() {
+use_gpu_tools() {
+  [[ ! -d /usr/local/cuda/bin ]] || export PATH="$PATH:/usr/local/cuda/bin"
   [[ -d /opt/rocm ]] || return 0
   export PATH="$PATH:/opt/rocm/bin"
   export LD_LIBRARY_PATH="/opt/rocm/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
@@ -209,8 +210,19 @@ cmd_help() { help_help; }
 
 cmd_build() {
   set_up build
+  warn_idle_card
   if [[ $# == 0 ]]; then set -- "$(fast_target "${GPU-}")"; fi
   build_with "$@"
+}
+
+# Says so where a card stays idle for want of its compiler.
+warn_idle_card() {
+  [[ -z ${GPU-} ]] || return 0
+  if [[ -e /dev/kfd ]] && ! command -v hipcc >/dev/null; then
+    say "an AMD card is here but no hipcc: the kernels run on the CPU; install ROCm (or Debian's hipcc) to use the card"
+  elif [[ -e /dev/nvidia0 ]] && ! command -v nvcc >/dev/null; then
+    say "an NVIDIA card is here but no nvcc: the kernels run on the CPU; install the CUDA toolkit to use the card"
+  fi
 }
 
 cmd_demo() {
@@ -228,6 +240,7 @@ cmd_demo() {
   [[ -z ${GPU-} || $GPU == amd || $GPU == nvidia || $GPU == host ]] || die "demo: the back end is amd, nvidia or host, not '$GPU'"
 
   set_up build
+  warn_idle_card
   say "demo: building"
   cd "$ROOT"
   local dir=build/demo
@@ -329,7 +342,8 @@ cmd_run() {
     launcher=(srun "--gres=gpu:${GPUS:-1}")
     shift
   fi
-  [[ -x $ROOT/run ]] || cmd_build
+  # A ./run that was built for another back end than GPU= or this machine asks for is built anew.
+  if [[ ! -x $ROOT/run || $(build_with -s backend) != "$(cat "$ROOT/build/run.backend" 2>/dev/null)" ]]; then cmd_build >&2; fi
   exec "${launcher[@]}" "$ROOT/run" "$@"
 }
 
@@ -367,31 +381,46 @@ cmd_decode() {
   exec "$ROOT/decode" "$@"
 }
 
+# What an install left in DIR: the sums of the files it put there, in this file.
+STAMP=hip/.getp-hip
+
+# left_by_install DIR PATH: is PATH (getp-csrc/getp_run.cpp or hip) in DIR just as the last install left it?
+left_by_install() {
+  [[ -f $1/$STAMP ]] || return 1
+  (
+    cd "$1"
+    grep "  $2" $STAMP | sha256sum --status -c - &&
+      [[ $(grep -c "  $2" $STAMP) == $(find "$2" -type f ! -path $STAMP | wc -l) ]]
+  )
+}
+
 cmd_install() {
   [[ $# == 1 ]] || die "install: needs one directory; see ./run.sh install -h"
-  local dir=$1 ours=$ROOT/getp-csrc/getp_run.cpp stamp=hip/.getp-hip
+  local dir=$1 ours=$ROOT/getp-csrc/getp_run.cpp
   [[ -d $dir ]] || die "install: no directory '$dir'"
   [[ ! $dir -ef $ROOT ]] || die "install: '$dir' is this project itself; name another harness checkout"
   [[ -f $dir/run.cpp ]] || die "install: no run.cpp in '$dir': that is no getp harness checkout"
   [[ -f $dir/getp-csrc/getp_eval.cpp || -f $dir/getp_eval.cpp ]] ||
     die "install: no getp_eval.cpp in '$dir' or its getp-csrc: that is no getp harness checkout"
-  if [[ -e $dir/hip && ! -f $dir/$stamp ]] && ! diff -rq "$ROOT/hip" "$dir/hip" >/dev/null 2>&1; then
-    die "install: '$dir/hip' exists and did not come from here; move it away, then install again"
+  if [[ -e $dir/hip ]] && ! left_by_install "$dir" hip && ! diff -rq "$ROOT/hip" "$dir/hip" >/dev/null 2>&1; then
+    die "install: '$dir/hip' is not as an install from here left it; move it away, then install again"
   fi
-  local target=$dir/getp-csrc/getp_run.cpp backup=$dir/getp-csrc/getp_run.cpp.orig
+  local target=$dir/getp-csrc/getp_run.cpp backup=$dir/getp-csrc/getp_run.cpp.orig number=0 new sums
   mkdir -p "$dir/getp-csrc"
-  # The stamp says that the getp_run.cpp there is an earlier one of ours: no original to keep.
-  if [[ -f $target && ! -e $backup && ! -f $dir/$stamp ]] && ! cmp -s "$ours" "$target"; then
+  if [[ -f $target ]] && ! cmp -s "$ours" "$target" && ! left_by_install "$dir" getp-csrc/getp_run.cpp; then
+    while [[ -e $backup ]]; do backup=$target.orig.$((++number)); done
     cp -p "$target" "$backup"
     say "install: kept the getp_run.cpp that was there as $backup"
   fi
-  rm -rf "$dir/hip.new"
-  cp -r "$ROOT/hip" "$dir/hip.new"
-  say "hip/ was put here by getp-hip's run.sh install, and the next install replaces it" >"$dir/hip.new/${stamp#hip/}"
+  new=$(mktemp -d "$dir/hip.XXXXXX")
+  cp -r "$ROOT/hip" "$new/hip"
   rm -rf "$dir/hip"
-  mv "$dir/hip.new" "$dir/hip"
+  mv "$new/hip" "$dir/hip"
+  rmdir "$new"
   cp "$ours" "$target.new"
   mv "$target.new" "$target"
+  sums=$(cd "$dir" && find hip getp-csrc/getp_run.cpp -type f ! -path $STAMP -exec sha256sum {} +)
+  say "$sums" >"$dir/$STAMP"
   say "install: getp-csrc/getp_run.cpp and hip/ are in $dir; nothing else was touched"
   say "next:    cd $dir && make runfast && ./run model.bin -m getp -i data/input.txt -o data/output.txt"
 }
@@ -415,5 +444,5 @@ if [[ ${1-} == -h || ${1-} == --help ]]; then
   "help_$command"
   exit 0
 fi
-use_rocm
+use_gpu_tools
 "cmd_$command" "$@"

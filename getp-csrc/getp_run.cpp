@@ -34,29 +34,32 @@
 #include <cstring>
 #include <vector>
 
-namespace gpu = getp_hip;
-
-static gpu::Device device;
-static gpu::Parity parity;
+// In a namespace of their own: a harness may use these names.
+namespace getp_hip {
+inline Device device;
+inline Parity parity;
+}  // namespace getp_hip
 
 // Allocates, converts and uploads: everything that need not be timed. Not an inference.
 void warm_up(Transformer *transformer, Tokenizer *) {
 #ifndef GETP_REFERENCE
-  parity.read_environment();
-  device.set_up(transformer->config, transformer->weights);
+  getp_hip::parity.read_environment();
+  getp_hip::device.set_up(transformer->config, transformer->weights);
 #endif
 }
 
 // Frees everything that warm_up took, and checks that nothing is left.
 void finish(Transformer *transformer, Tokenizer *) {
-  parity.reset();
-  device.release(transformer->config, transformer->weights);
+  getp_hip::parity.reset();
+  getp_hip::device.release(transformer->config, transformer->weights);
 }
 
 // forward() of run.cpp on the device: logits (vocab_size floats on the host, valid until the next call) of `token` at
 // position `pos`. Positions before pos must have been forwarded; 0 <= pos < seq_len, 0 <= token < vocab_size.
 float *forward_hip(Transformer *transformer, int token, int pos) {
+  namespace gpu = getp_hip;
   using gpu::Stage;
+  const gpu::Device &device = gpu::device;
   const Config &p = transformer->config;
   const gpu::DeviceWeights &w = device.w;
   const gpu::DeviceState &s = device.s;
@@ -70,8 +73,10 @@ float *forward_hip(Transformer *transformer, int token, int pos) {
   const size_t hidden = p.hidden_dim, experts = p.n_experts, inter = p.intermediate_dim, k = p.experts_per_token;
   const int q_dim = p.n_attn_heads * p.head_dim, kv_dim = p.n_kv_heads * p.head_dim, qkv_dim = q_dim + 2 * kv_dim;
   const size_t att_stride = (size_t)p.seq_len + 1;
-  const auto see = [&](Stage stage, int layer, const auto *d_values) { parity.check(stage, layer, d_values, stream); };
-  parity.begin_step(p, transformer->weights, token, pos);
+  const auto see = [&](Stage stage, int layer, const auto *d_values) {
+    gpu::parity.check(stage, layer, d_values, stream);
+  };
+  gpu::parity.begin_step(p, transformer->weights, token, pos);
 
   device.h_step[0] = token;
   device.h_step[1] = pos;

@@ -22,7 +22,9 @@ inline void hip_check(hipError_t error, const char *expression, const char *file
     snprintf(properties.name, sizeof properties.name, "unknown");
   fprintf(stderr, "error: %s at %s:%d failed: %s (%d), %s, on device %d (%s)\n", expression, file, line,
           hipGetErrorName(error), (int)error, hipGetErrorString(error), device, properties.name);
-  exit(EXIT_FAILURE);
+  // Not exit: another thread may be using what static destructors would take away.
+  fflush(nullptr);
+  _Exit(EXIT_FAILURE);
 }
 
 }  // namespace getp_hip

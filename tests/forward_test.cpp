@@ -82,8 +82,7 @@ double difference_from_cpu(Transformer &transformer, const std::vector<int> &tok
     const float *hip = forward_hip(&transformer, tokens[pos], (int)pos);
     EXPECT_EQ(argmax(cpu, vocab), argmax(hip, vocab)) << "position " << pos;
     worst = std::max(worst, max_abs_difference(cpu, hip, vocab));
-    for (int i = 0; i < vocab; i++)
-      excess = std::max(excess, std::fabs((double)cpu[i] - hip[i]) / (1e-5 + 1e-4 * std::fabs(cpu[i])));
+    excess = std::max(excess, tolerance_used(hip, cpu, vocab));
   }
   finish(&transformer, nullptr);
   return worst;
@@ -104,6 +103,7 @@ TEST_P(ExactWeightsTest, LogitsAreWithinTwiceTheSpreadOfFp32Sums) {
       "1e-5 + rtol 1e-4\n",
       GetParam().first, worst, widest, excess);
   EXPECT_LE(worst, 2 * widest);
+  EXPECT_LE(excess, 1) << "of atol 1e-5 + rtol 1e-4";
 }
 
 // Arbitrary FP32 weights: the experts are rounded to BF16 on the device, all else is not.
@@ -161,9 +161,11 @@ TEST_P(RoundedWeightsTest, TheKernelsAddNothingToTheRounding) {
          GetParam().model, GetParam().small_weights ? ", small weights" : "", from_plain, from_rounded, rounding);
   EXPECT_LE(from_rounded, 5e-4);
   EXPECT_GT(rounding, 0) << "this model's experts are exact in BF16: nothing was tested";
-  // With weights of 1 / sqrt(fan_in) the rounding itself moves logits by 1e-2, and by much more where it changes the
-  // router's choice; no kernel can be nearer to the plain CPU than that.
-  EXPECT_LE(from_plain, GetParam().small_weights ? 2e-3 : rounding + 5e-4);
+  // With weights of 1 / sqrt(fan_in) the rounding itself moves logits by 1e-2, by up to 1 where it changes the router's
+  // choice: no kernel that computes with rounded experts can be within 2e-3 of the plain CPU there.
+  if (GetParam().small_weights) {
+    EXPECT_LE(from_plain, 2e-3);
+  }
 }
 
 TEST_F(ForwardTest, TheStagedReferenceIsTheCpusForward) {
@@ -233,7 +235,8 @@ TEST_F(ForwardTest, ParityNamesTheFirstStageThatDiffers) {
         warm_up(&transformer, nullptr);
         forward_hip(&transformer, 3, 0);  // all is well
         const float wrong = 100;
-        HIP_CHECK(hipMemcpy(device.w.rms_ffn_w + config().hidden_dim, &wrong, sizeof wrong, hipMemcpyHostToDevice));
+        HIP_CHECK(
+            hipMemcpy(getp_hip::device.w.rms_ffn_w + config().hidden_dim, &wrong, sizeof wrong, hipMemcpyHostToDevice));
         forward_hip(&transformer, 5, 1);
       },
       testing::ExitedWithCode(1), "position 0, layer 0, logits: .*error: position 1, layer 1, mlp norm exceeds");
@@ -247,7 +250,7 @@ TEST_F(ForwardTest, AModelThatDoesNotFitIsRefusedWithATable) {
   if (!getp_set_lanes(64, 0)) GTEST_SKIP() << "only the host back end's memory can be made small";
   load(kTiny);
   EXPECT_EXIT(warm_up(&transformer, nullptr), testing::ExitedWithCode(1),
-              "KV cache .*error: the model needs 0.00. GB but device 0 .* has 0.001 GB free");
+              "KV cache .*error: the model needs 0.[0-9]* GB but device 0 .* has 0.001 GB free");
   unsetenv("GETP_HOST_MEMORY");
 }
 

@@ -174,6 +174,19 @@ TEST_F(HostBackendTest, ASkippedBarrierNamesTheKernel) {
   EXPECT_CONTAINS(what, "__syncthreads() was reached by 255 of 256 threads");
 }
 
+__global__ void different_barriers(int) {
+  if (threadIdx.x < 32)
+    __syncthreads();
+  else
+    __syncthreads();
+}
+
+TEST_F(HostBackendTest, DifferentBarriersDoNotMeet) {
+  const std::string what = fault_of([] { hipLaunchKernelGGL(different_barriers, dim3(1), dim3(64), 0, nullptr, 0); });
+  EXPECT_CONTAINS(what, "different_barriers");
+  EXPECT_CONTAINS(what, "threads meet at different barriers");
+}
+
 __global__ void skipped_wave_operation(float *out) {
   if (threadIdx.x % 64 < 40) out[threadIdx.x] = group_reduce<8>(1.0f, Sum{});
 }
@@ -286,11 +299,23 @@ TEST_F(HostBackendTest, FreeOfNoAllocationIsAnError) {
   EXPECT_CONTAINS(fault_of([&] { hipFree(out); }), "hipFree of what is no live allocation");
 }
 
+TEST_F(HostBackendTest, FreeFindsWhatTheHostWroteOutside) {
+#ifdef GETP_ASAN
+  GTEST_SKIP() << "AddressSanitizer ends the program at such a write";
+#endif
+  float *out = device_memory<float>(10);
+  volatile float *past = out;
+  past[10] = 1;
+  EXPECT_CONTAINS(fault_of([&] { hipFree(out); }), "before hipFree: something wrote");
+  EXPECT_EQ(hipFree(out), hipSuccess);
+}
+
 TEST_F(HostBackendTest, CopiesMustFitTheAllocation) {
   float *out = device_memory<float>(10), host[11] = {};
   EXPECT_EQ(hipMemcpy(out, host, 40, hipMemcpyHostToDevice), hipSuccess);
   EXPECT_CONTAINS(fault_of([&] { hipMemcpy(out, host, 44, hipMemcpyHostToDevice); }), "no device memory of that size");
   EXPECT_CONTAINS(fault_of([&] { hipMemcpy(host, host, 4, hipMemcpyDeviceToHost); }), "no device memory of that size");
+  EXPECT_CONTAINS(fault_of([&] { hipMemset(out, 0, 41); }), "no device memory of that size");
   EXPECT_EQ(hipFree(out), hipSuccess);
 }
 
@@ -356,7 +381,7 @@ TEST_F(HostBackendTest, AllocationsAreCounted) {
 TEST(HostEnvironment, NumbersAreChecked) {
   setenv("GETP_HOST_TEST", "64G", 1);
   EXPECT_EQ(getp_host::environment_number("GETP_HOST_TEST", 1, 1, SIZE_MAX), 64ull << 30);
-  for (const char *bad : {"x", "-3", "5Q", "0", "K"}) {
+  for (const char *bad : {"x", "-3", "5Q", "0", "K", "17179869185G", "99999999999999999999"}) {
     setenv("GETP_HOST_TEST", bad, 1);
     EXPECT_EXIT(getp_host::environment_number("GETP_HOST_TEST", 1, 1, 100), testing::ExitedWithCode(1),
                 "GETP_HOST_TEST=.*expected a number");

@@ -23,16 +23,26 @@ inline std::vector<Lanes> lane_setups() {
   return {{64, 0}, {32, 0}, {64, 1}, {32, 2}, {64, 3}, {32, 4}};
 }
 
+// The largest error that all_near has seen in the running test.
+struct WorstError {
+  double error = 0, bound = 0;
+  size_t place = 0, count = 0;
+};
+inline WorstError worst_of_test;
+
 class KernelTest : public testing::TestWithParam<Lanes> {
  protected:
   void SetUp() override {
     getp_set_lanes(GetParam().wave, GetParam().seed);
     random.seed(20260101);
+    worst_of_test = {};
     before_ = getp_hip::bytes_in_use();
   }
   void TearDown() override {
     HIP_CHECK(hipDeviceSynchronize());
     EXPECT_EQ(getp_hip::bytes_in_use(), before_) << "the test leaked device memory";
+    const WorstError &w = worst_of_test;
+    if (w.bound > 0) printf("worst error %.2g of %.2g, at %zu of %zu\n", w.error, w.bound, w.place, w.count);
   }
   // n values, normal with mean 0 and the given standard deviation.
   std::vector<float> normal(size_t n, double deviation = 1) {
@@ -91,7 +101,8 @@ class Buffer {
   T *memory_;
 };
 
-// Every value finite and within `bound` of the reference; otherwise names the worst place.
+// Every value finite and within `bound` of the reference; otherwise names the worst place. The worst of a test is
+// printed at its end.
 inline testing::AssertionResult all_near(const std::vector<float> &values, const std::vector<double> &reference,
                                          double bound) {
   if (values.size() != reference.size())
@@ -102,6 +113,7 @@ inline testing::AssertionResult all_near(const std::vector<float> &values, const
     const double difference = std::isfinite(values[i]) ? std::fabs(values[i] - reference[i]) : INFINITY;
     if (difference > worst) worst = difference, place = i;
   }
+  if (bound > 0 && worst >= worst_of_test.error) worst_of_test = {worst, bound, place, values.size()};
   if (worst <= bound) return testing::AssertionSuccess();
   return testing::AssertionFailure() << "max abs error " << worst << " > " << bound << " at " << place << ": "
                                      << values[place] << ", expected " << reference[place];

@@ -64,6 +64,12 @@ TEST_P(MoeTest, SwigluClampsAndGates) {
   EXPECT_TRUE(all_near(d_out.fetch(), out, 2e-5));  // values up to 56
 }
 
+TEST_P(MoeTest, SwigluKeepsNan) {
+  Buffer<float> d_in(std::vector<float>{NAN, 1, 1, NAN}), d_gate(2), d_up(2), d_out(2);
+  getp_hip::swiglu(d_out.data(), d_gate.data(), d_up.data(), d_in.data(), 1, 2, 7, nullptr);
+  for (float value : d_out.fetch()) EXPECT_TRUE(std::isnan(value)) << value;
+}
+
 TEST_P(MoeTest, ExpertsAreAddedInAscendingIndex) {
   const int rows = 3, k = 4, hidden = 300;
   const std::vector<int> experts = {3, 0, 7, 1, 7, 6, 5, 4, 0, 1, 2, 3};

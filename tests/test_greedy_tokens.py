@@ -49,8 +49,9 @@ def assert_same(programs, made, folder, count, *options, environment=None):
     return hip, done
 
 
-def test_tiny_32_prompts_64_steps(programs, tiny, tmp_path):
+def test_tiny_32_prompts_at_least_64_tokens_each(programs, tiny, tmp_path):
     hip, done = assert_same(programs, tiny, tmp_path, 32, "-n", 128)
+    assert all(len(line.split()) >= 64 for line in hip)
     assert len(set(hip)) == 32, "different prompts give different outputs"
     assert "Num requests: 32" in done.stdout
     tokens = sum(len(line.split()) for line in hip)

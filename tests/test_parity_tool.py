@@ -1,5 +1,6 @@
 """tools/parity.cpp, what ./run.sh parity runs."""
 
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -11,7 +12,8 @@ ROOT = Path(__file__).resolve().parent.parent
 
 @pytest.fixture(scope="session")
 def parity():
-    subprocess.run(["make", "build/parity", "GPU=host"], cwd=ROOT, check=True)
+    back_end = [] if os.environ.get("GETP_TEST_GPU") == "1" else ["GPU=host"]
+    subprocess.run(["make", "build/parity", *back_end], cwd=ROOT, check=True)
     return lambda *arguments: subprocess.run([ROOT / "build/parity", *map(str, arguments)], capture_output=True, text=True)
 
 
@@ -34,3 +36,13 @@ def test_bad_arguments_are_refused(parity, arguments):
 def test_prompts_that_do_not_fit_are_an_error(parity, tiny):
     done = parity(tiny.model, tiny.tokenizer, ROOT / "data/input.txt", "--prompts", 1, "--steps", 1)
     assert done.returncode == 1 and "no prompt fits into 1 steps; give more with --steps" in done.stderr
+
+
+def test_another_back_end_is_out_of_date():
+    """A parity built for the host must not answer for a GPU."""
+    host = ["make", "build/parity", "GPU=host"]
+    subprocess.run(host, cwd=ROOT, check=True)
+    same = subprocess.run(host, cwd=ROOT, capture_output=True, text=True)
+    other = subprocess.run(["make", "-n", "build/parity", "GPU=nvidia", "GPU_ARCH=sm_90"], cwd=ROOT, capture_output=True,
+                           text=True)
+    assert "g++" not in same.stdout and "nvcc" in other.stdout

@@ -154,7 +154,7 @@ def test_install_copies_the_patch_set_and_nothing_else(project, harness):
     assert after.pop("getp-csrc/getp_run.cpp.orig") == b"// theirs\n"
     assert after.pop("hip/hip_utils.h") == b"// utilities\n"
     assert after.pop("hip/kernels/a.hip") == b"// a kernel\n"
-    assert b"getp-hip" in after.pop("hip/.getp-hip")
+    assert b"  hip/kernels/a.hip\n" in after.pop("hip/.getp-hip")
     del before["getp-csrc/getp_run.cpp"]
     assert after == before
 
@@ -181,6 +181,26 @@ def test_an_earlier_version_of_ours_is_no_original(project, harness):
     assert "getp-csrc/getp_run.cpp.orig" not in snapshot(harness)
 
 
+def test_work_done_on_an_installed_file_is_kept(project, harness):
+    assert install(project, harness).returncode == 0
+    (harness / "getp-csrc/getp_run.cpp").write_text("// my work\n")
+    assert install(project, harness).returncode == 0
+    after = snapshot(harness)
+    assert after["getp-csrc/getp_run.cpp"] == b"// ours\n"
+    assert after["getp-csrc/getp_run.cpp.orig"] == b"// theirs\n"
+    assert after["getp-csrc/getp_run.cpp.orig.1"] == b"// my work\n"
+
+
+@pytest.mark.parametrize("name, text", [("kernels/a.hip", "// tuned\n"), ("kernels/mine.hip", "// new\n")])
+def test_work_done_in_the_installed_hip_is_not_touched(project, harness, name, text):
+    assert install(project, harness).returncode == 0
+    (harness / "hip" / name).write_text(text)
+    (project / "hip/kernels/a.hip").write_text("// ours, newer\n")
+    before = snapshot(harness)
+    refused(install(project, harness), "is not as an install from here left it")
+    assert snapshot(harness) == before
+
+
 def test_a_hip_folder_copied_by_hand_is_ours(project, harness):
     shutil.copytree(project / "hip", harness / "hip")
     assert install(project, harness).returncode == 0
@@ -201,7 +221,7 @@ def test_install_refuses_and_changes_nothing(project, harness, tmp_path):
     check("no directory", harness / "run.cpp")
     (harness / "hip").mkdir()
     (harness / "hip/kernel.cpp").write_text("// somebody's work\n")
-    check("did not come from here")
+    check("is not as an install from here left it")
     shutil.rmtree(harness / "hip")
     for evaluation in harness.rglob("getp_eval.cpp"):
         evaluation.unlink()
@@ -301,8 +321,11 @@ def test_gpu_tests_want_a_gpu():
 # ---- the demo itself
 
 
-@pytest.mark.skipif(os.environ.get("GETP_TEST_FULL") != "1", reason="only in ./run.sh test --full")
-@pytest.mark.parametrize("shape", ["tiny", "7m"])
+@pytest.mark.parametrize(
+    "shape",
+    ["tiny", pytest.param("7m", marks=pytest.mark.skipif(os.environ.get("GETP_TEST_FULL") != "1",
+                                                         reason="only in ./run.sh test --full"))],
+)
 def test_demo_matches_the_reference(shape):
     done = run_sh("demo", "--shape", shape, "--gpu", "host", timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr

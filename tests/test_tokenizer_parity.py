@@ -6,6 +6,7 @@ import random
 import shutil
 import subprocess
 import sys
+import time
 import unicodedata
 from pathlib import Path
 
@@ -158,6 +159,18 @@ def test_long_texts(ids_of, encoding):
     texts = ["a" * 50_000, letters, letters.upper(), han, "7" * 50_000, "!" * 50_000, "\u0301" * 20_000, "\n" * 50_000,
              " " * 50_000, " " * 50_000 + "x", "A" * 50_000 + "b", "\u4e2d" + "A" * 50_000, "".join(SOURCES)]
     assert_equal(ids_of, encoding, texts)
+
+
+@pytest.mark.parametrize("kind", ["one letter", "one word", "mixed", "spaces"])
+def test_a_megabyte_takes_under_two_seconds(ids_of, kind):
+    """The whole program, start and vocabulary included."""
+    rng = random.Random(2)
+    text = {"one letter": "a" * 1_000_000, "spaces": " " * 1_000_000,
+            "one word": "".join(rng.choices("abcdefghijklmnopqrstuvwxyz", k=1_000_000)),
+            "mixed": ("".join(SOURCES) * (1_000_000 // len("".join(SOURCES)) + 1))[:1_000_000]}[kind]
+    start = time.monotonic()
+    ids_of([text])
+    assert time.monotonic() - start < 2
 
 
 def test_export_is_the_same_from_tiktoken(encoding, tokenizer_bin, tmp_path):

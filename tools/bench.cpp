@@ -5,8 +5,12 @@
 #define TESTING
 #include "../run.cpp"
 
+#include "summation_orders.hpp"
+
 #include <chrono>
 #include <string>
+
+namespace gpu = getp_hip;
 
 namespace {
 
@@ -45,7 +49,7 @@ double copy_bandwidth() {
 double bytes_per_step(Transformer &transformer, int pos) {
   const Config &p = transformer.config;
   double bytes = 0;
-  device.w.each(p, transformer.weights, [&](const char *name, auto *field, const float *, size_t count) {
+  gpu::device.w.each(p, transformer.weights, [&](const char *name, auto *field, const float *, size_t count) {
     const double size = (double)gpu::Device::bytes_of(field, count);
     const std::string tensor = name;
     if (tensor == "token_embedding_table")
@@ -112,7 +116,7 @@ int main(int argc, char **argv) {
   for (int pos = 0; pos < cpu_steps; pos++) {
     const float *cpu = forward(&transformer, tokens[pos], pos), *hip = forward_hip(&transformer, tokens[pos], pos);
     agree += next(cpu) == next(hip);
-    for (int i = 0; i < p.vocab_size; i++) worst = std::max(worst, (double)std::fabs(cpu[i] - hip[i]));
+    worst = std::max(worst, max_abs_difference(cpu, hip, p.vocab_size));
   }
   if (cpu_steps)
     printf("argmax agrees with the CPU at %d of %d steps, max abs difference %.3g\n", agree, cpu_steps, worst);

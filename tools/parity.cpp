@@ -8,6 +8,8 @@
 
 #include <string>
 
+namespace gpu = getp_hip;
+
 namespace {
 
 constexpr double kStageBound = 5e-4;
@@ -50,7 +52,7 @@ int main(int argc, char **argv) {
   std::vector<gpu::Difference> worst((size_t)Stage::kCount);
   gpu::Difference logits_worst;
   int compared = 0, agree = 0;
-  parity.collect();
+  gpu::parity.collect();
   warm_up(&transformer, &tokenizer);
   for (int r = 0; r < prompts; r++) {
     const char *text = get_str_req_ptr(&requests, r);
@@ -67,7 +69,7 @@ int main(int argc, char **argv) {
       gpu::Difference d;
       for (int i = 0; i < p.vocab_size; i++) d.add(hip[i], cpu[i]);
       logits_worst.add(d);
-      const std::vector<gpu::Difference> stages = parity.take_differences();
+      const std::vector<gpu::Difference> stages = gpu::parity.take_differences();
       size_t largest = 0;
       for (size_t s = 0; s < stages.size(); s++) {
         worst[s].add(stages[s]);

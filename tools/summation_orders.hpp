@@ -50,6 +50,16 @@ double max_abs_difference(const A *a, const B *b, size_t n) {
   return worst;
 }
 
+// Largest |value - expected| / (1e-5 + 1e-4 |expected|), infinite if a value is not a number: at most 1 is the goal.
+inline double tolerance_used(const float *values, const float *expected, size_t n) {
+  double worst = 0;
+  for (size_t i = 0; i < n; i++) {
+    const double used = std::fabs((double)values[i] - expected[i]) / (1e-5 + 1e-4 * std::fabs(expected[i]));
+    worst = std::isnan(used) ? INFINITY : std::max(worst, used);
+  }
+  return worst;
+}
+
 inline std::vector<int> random_tokens(const Config &p, int count, unsigned seed) {
   std::mt19937 random(seed);
   std::vector<int> tokens(count);

@@ -20,31 +20,42 @@ struct Device {
 
   static constexpr size_t kRows = 1;  // tokens a step
 
-  // Bytes of `count` elements that the field `pointer` points to.
+  static constexpr size_t kRuntime = 128u << 20;
+
+  // Bytes of `count` elements of the field's type.
   template <class T>
   static size_t bytes_of(T *, size_t count) {
     return count * sizeof(T);
   }
 
+  // The same in whole pages of 2 MiB, which is how drivers hand out device memory.
+  template <class T>
+  static size_t pages(T *field, size_t count) {
+    constexpr size_t kPage = 2u << 20;
+    return (bytes_of(field, count) + kPage - 1) / kPage * kPage;
+  }
+
   // Prints what the model needs against what the device has; ends the program if it does not fit.
   void preflight(const Config &p, const TransformerWeights &h) {
+    HIP_REQUIRE(p.head_dim <= 256);  // attention_values
     size_t weights = 0, state = 0, cache = 0, free_bytes = 0, total_bytes = 0;
-    w.each(p, h, [&](const char *, auto *field, const float *, size_t count) { weights += bytes_of(field, count); });
-    s.each(p, kRows, [&](const char *, auto *field, size_t count) { state += bytes_of(field, count); });
-    s.each_cache(p, [&](const char *, auto *field, size_t count) { cache += bytes_of(field, count); });
+    w.each(p, h, [&](const char *, auto *field, const float *, size_t count) { weights += pages(field, count); });
+    s.each(p, kRows, [&](const char *, auto *field, size_t count) { state += pages(field, count); });
+    s.each_cache(p, [&](const char *, auto *field, size_t count) { cache += pages(field, count); });
     HIP_CHECK(hipMemGetInfo(&free_bytes, &total_bytes));
     hipDeviceProp_t properties = {};
     HIP_CHECK(hipGetDeviceProperties(&properties, id));
-    const size_t needed = weights + state + cache;
+    const size_t needed = weights + state + cache + kRuntime;
     auto gb = [](size_t bytes) { return (double)bytes / 1e9; };
     fprintf(stderr,
             "device %d: %s (%s back end)\n"
             "  weights  %9.3f GB (w_mlp1, w_mlp2 in BF16)\n"
             "  state    %9.3f GB\n"
             "  KV cache %9.3f GB (%d layers x %d positions)\n"
+            "  runtime  %9.3f GB (code and queues, estimated)\n"
             "  needed   %9.3f GB of %.3f GB free, %.3f GB in all\n",
             id, properties.name, getp_backend_name(), gb(weights), gb(state), gb(cache), p.n_layers, p.seq_len,
-            gb(needed), gb(free_bytes), gb(total_bytes));
+            gb(kRuntime), gb(needed), gb(free_bytes), gb(total_bytes));
     if (needed <= free_bytes) return;
     fprintf(stderr,
             "error: the model needs %.3f GB but device %d (%s) has %.3f GB free; free its memory, choose another with "

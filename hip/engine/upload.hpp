@@ -33,7 +33,7 @@ inline void add_chunks(std::vector<UploadChunk> &chunks, bf16 *d_to, const float
 }
 
 // Uploads all weights of the model to the current device, whose fields in `w` are allocated. Shows progress on stderr
-// if that is a terminal. Returns when everything has arrived.
+// if that is a terminal, and a line when done. Returns when everything has arrived.
 inline void upload_weights(DeviceWeights &w, const Config &p, const TransformerWeights &h) {
   std::vector<UploadChunk> chunks;
   size_t total = 0;
@@ -69,17 +69,18 @@ inline void upload_weights(DeviceWeights &w, const Config &p, const TransformerW
   const size_t thread_count = std::min<size_t>({16, chunks.size(), std::max(1u, std::thread::hardware_concurrency())});
   std::vector<std::thread> threads;
   for (size_t i = 0; i < thread_count; i++) threads.emplace_back(work);
-  if (isatty(STDERR_FILENO)) {
-    const auto start = std::chrono::steady_clock::now();
-    while (done < total) {
-      std::this_thread::sleep_for(std::chrono::milliseconds(100));
-      const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-      fprintf(stderr, "\rloading weights: %.1f of %.1f GB, %.1f GB/s ", (double)done / 1e9, (double)total / 1e9,
-              (double)done / 1e9 / seconds);
-    }
-    fprintf(stderr, "\n");
+  const auto seconds = [start = std::chrono::steady_clock::now()] {
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  };
+  const bool terminal = isatty(STDERR_FILENO);
+  while (terminal && done < total) {
+    fprintf(stderr, "\rloading weights: %.1f of %.1f GB, %.1f GB/s ", (double)done / 1e9, (double)total / 1e9,
+            (double)done / 1e9 / seconds());
+    std::this_thread::sleep_for(std::chrono::milliseconds(100));
   }
   for (std::thread &thread : threads) thread.join();
+  fprintf(stderr, "%sweights loaded: %.3f GB of FP32 in %.1f s\n", terminal ? "\r\033[K" : "", (double)total / 1e9,
+          seconds());
 }
 
 }  // namespace getp_hip

@@ -65,7 +65,7 @@ inline void with_dot_shape(int n, bool vector, Launch launch) {
 // sum_i w[i] * x[i] for i < n, the result in every one of the Lanes lanes of the group.
 //   Vector: w and x are 16-byte aligned and n is a multiple of kVector<W>
 //   order: a lane adds every Lanes-th vector in ascending order into four sums, (x + y) + (z + w), then group_reduce:
-//   depends on n, Lanes and Vector alone, which depend on the tensor's shape alone
+//   depends on n, Lanes and Vector alone, so for 16-byte aligned tensors on n alone
 template <int Lanes, bool Vector, class W>
 __device__ inline float dot(const W *w, const float *x, int n, int lane) {
   float4 sum = {0, 0, 0, 0};

@@ -34,10 +34,10 @@ __device__ inline T block_reduce(T value, Op op) {
   return total;
 }
 
-// Blocks needed for `items` items at `per_block` each.
+// Blocks of at most 256 threads needed for `items` items at `per_block` each. AMD's grids hold less than 2^32 threads.
 inline unsigned block_count(size_t items, size_t per_block) {
   const size_t blocks = (items + per_block - 1) / per_block;
-  HIP_REQUIRE(blocks <= INT32_MAX);
+  HIP_REQUIRE(blocks * 256 <= UINT32_MAX);
   return (unsigned)blocks;
 }
 

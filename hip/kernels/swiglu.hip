@@ -13,7 +13,8 @@ __global__ void swiglu_kernel(float *out, float *gate_out, float *up_out, const 
   const int i = (int)(blockIdx.x * blockDim.x + threadIdx.x);
   if (i >= intermediate) return;
   const size_t at = (size_t)blockIdx.y * intermediate + i;
-  const float gate = fminf(mlp1_out[2 * at], limit), up = fmaxf(fminf(mlp1_out[2 * at + 1], limit), -limit);
+  const float g = mlp1_out[2 * at], u = mlp1_out[2 * at + 1];  // comparisons, not fminf: a NaN must stay one
+  const float gate = g > limit ? limit : g, up = u > limit ? limit : u < -limit ? -limit : u;
   gate_out[at] = gate;
   up_out[at] = up;
   out[at] = gate / (1.0f + expf(-1.702f * gate)) * (up + 1.0f);

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <chrono>
+#include <cmath>
 #include <tuple>
 #include <utility>
 
@@ -60,7 +61,8 @@ inline hipError_t fault(hipError_t error, const std::string &what) {
 // Runs all blocks of a launch over the CPU threads; the first fault, lowest block first found, ends it.
 inline void launch(const char *kernel, dim3 grid, dim3 block, const Body &body) {
   const uint64_t blocks = (uint64_t)grid.x * grid.y * grid.z, threads = (uint64_t)block.x * block.y * block.z;
-  if (blocks == 0 || threads == 0 || threads > kMaxBlock || grid.x > INT32_MAX || grid.y > 65535 || grid.z > 65535) {
+  if (blocks == 0 || threads == 0 || threads > kMaxBlock || grid.x * threads > UINT32_MAX || grid.y > 65535 ||
+      grid.z > 65535) {
     fault(hipErrorInvalidConfiguration, format("kernel %s: invalid grid (%u, %u, %u) or block (%u, %u, %u)", kernel,
                                                grid.x, grid.y, grid.z, block.x, block.y, block.z));
     return;
@@ -120,7 +122,7 @@ inline hipError_t copy(void *to, const void *from, size_t bytes, hipMemcpyKind k
 
 #define GETP_UNROLL_4
 
-inline void __syncthreads() { getp_host::current_block->barrier(); }
+#define __syncthreads() getp_host::current_block->barrier(__FILE__, __LINE__)
 
 // See gpu_common.h: the same order of the same operations, in one rendezvous.
 template <int N, class T, class Op>

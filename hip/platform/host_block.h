@@ -2,8 +2,9 @@
 //
 // A fiber that never waits runs one thread after the other to its end, so kernels without barriers cost no switches.
 // A wave operation is one rendezvous: lanes leave their value, the last one to come computes all results.
-// Whatever a GPU would leave undefined is an error that names the kernel: a barrier or wave operation that some threads
-// skip, a write past the end of shared memory. Shared memory starts as NaN for every block.
+// An error that names the kernel: a barrier or wave operation that some threads skip, threads that meet at different
+// barriers or in different wave operations, a write past the end of shared memory. Shared memory starts as NaN for
+// every block.
 #pragma once
 
 #include <algorithm>
@@ -89,7 +90,14 @@ class BlockRunner {
     return fault_;
   }
 
-  void barrier() {
+  // A barrier of the block; the file and line tell one from another.
+  void barrier(const char *file, int line) {
+    if (at_barrier_ > 0 && (line != barrier_line_ || strcmp(file, barrier_file_) != 0)) {
+      set_fault(format("threads meet at different barriers, line %d and line %d", barrier_line_, line));
+      abandon();
+    }
+    barrier_file_ = file;
+    barrier_line_ = line;
     at_barrier_++;
     if (at_barrier_ < threads_) return wait();
     at_barrier_ = 0;
@@ -138,17 +146,14 @@ class BlockRunner {
 
   // Body of every fiber: runs threads that have not started yet until none is left, then makes way for good.
   void fiber_loop(Fiber *self) {
-    while (true) {
-      while (started_ < threads_) {
-        set_lane(*self, order_[started_++]);
-        (*body_)();
-        finished_++;
-      }
-      free_.push_back(self);
-      Fiber *next = next_runnable();
-      if (!next) next = done_or_deadlock();
-      enter_from(*self, *next);  // comes back only when the fiber is reused for a new block
+    while (started_ < threads_) {
+      set_lane(*self, order_[started_++]);
+      (*body_)();
+      finished_++;
     }
+    free_.push_back(self);
+    Fiber *next = next_runnable();
+    enter_from(*self, next ? *next : *done_or_deadlock());
   }
 
  private:
@@ -242,6 +247,8 @@ class BlockRunner {
 
   const Body *body_ = nullptr;
   int wave_ = 64, threads_ = 0, started_ = 0, finished_ = 0, at_barrier_ = 0;
+  const char *barrier_file_ = nullptr;
+  int barrier_line_ = 0;
   uint64_t random_ = 0;
   std::string fault_;
   Fiber main_;

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <cerrno>
 #include <condition_variable>
 #include <functional>
 #include <map>
@@ -30,13 +31,17 @@ inline uint64_t environment_number(const char *name, uint64_t fallback, uint64_t
   const char *text = getenv(name);
   if (!text || !*text) return fallback;
   char *end = nullptr;
+  errno = 0;
   uint64_t value = strtoull(text, &end, 10);
+  bool too_large = errno == ERANGE;
   const char *units = "KMG";
   if (const char *unit = *end ? strchr(units, *end) : nullptr) {
-    value <<= 10 * (unit - units + 1);
+    const int shift = 10 * (int)(unit - units + 1);
+    too_large = too_large || value > UINT64_MAX >> shift;
+    value <<= shift;
     end++;
   }
-  if (*end || end == text || *text == '-' || value < low || value > high) {
+  if (*end || end == text || too_large || *text == '-' || value < low || value > high) {
     fprintf(stderr, "error: %s=%s: expected a number from %llu to %llu\n", name, text, (unsigned long long)low,
             (unsigned long long)high);
     exit(1);
