@@ -6,7 +6,7 @@
 # The four builds write the same file, so each always compiles anew.
 
 CXX = g++
-OUT ?= run
+OUT = run
 
 have = $(shell command -v $(1) 2>/dev/null)
 comma := ,

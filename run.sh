@@ -100,7 +100,7 @@ END
 
 # ---- set-up ----------------------------------------------------------------------------------------------------------
 
-PYTHON=/usr/bin/python3
+PYTHON=${PYTHON:-/usr/bin/python3}
 [[ -x $PYTHON ]] || PYTHON=python3
 
 use_gpu_tools() {
@@ -116,7 +116,6 @@ has_header() { g++ -E -x c++ - -o /dev/null 2>/dev/null <<<"#include <$1>"; }
 have() {
   case $1 in
     libgtest-dev) has_header gtest/gtest.h ;;
-    libgmock-dev) has_header gmock/gmock.h ;;
     python3) command -v "$PYTHON" ;;
     python3-pytest) "$PYTHON" -c 'import pytest' ;;
     python3-numpy) "$PYTHON" -c 'import numpy' ;;
@@ -139,7 +138,7 @@ missing_of() {
 set_up() {
   local required=(g++ make python3) bonus=() missing wanted sudo=() package
   if [[ $1 == test ]]; then
-    required+=(libgtest-dev libgmock-dev python3-pytest python3-numpy)
+    required+=(libgtest-dev python3-pytest python3-numpy)
     bonus=(python3-venv hipcc clang-19 clang-tools-19 lld-19)
   fi
   missing=$(missing_of "${required[@]}")

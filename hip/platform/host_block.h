@@ -153,7 +153,7 @@ class BlockRunner {
     }
     free_.push_back(self);
     Fiber *next = next_runnable();
-    enter_from(*self, next ? *next : *done_or_deadlock());
+    enter_from(*self, next ? *next : *done_or_deadlock(), true);
   }
 
  private:
@@ -239,10 +239,10 @@ class BlockRunner {
     if (fault_.empty()) fault_ = what;
   }
 
-  void enter_from(Fiber &from, Fiber &to) {
+  void enter_from(Fiber &from, Fiber &to, bool for_good = false) {
     running_ = &to;
     if (to.lane >= 0) place(to.lane);
-    switch_fiber(from, to);
+    switch_fiber(from, to, for_good);
   }
 
   const Body *body_ = nullptr;
@@ -268,7 +268,7 @@ inline thread_local BlockRunner *current_block = nullptr;
 
 inline void fiber_main(Fiber *self) {
 #ifdef GETP_ASAN
-  asan_entered();
+  asan_entered(*self);
 #endif
   ((BlockRunner *)self->owner)->fiber_loop(self);
 }

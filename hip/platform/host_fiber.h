@@ -129,15 +129,16 @@ struct Fiber {
   void *owner = nullptr;              // the BlockRunner
   const void *asan_bottom = nullptr;  // of the worker thread's own stack, which only ASan needs to know
   size_t asan_bytes = 0;
+  void *asan_frames = nullptr;  // where ASan keeps this fiber's frames while it does not run
 };
 
 #ifdef GETP_ASAN
 // Told by the fiber that is left, so that the one entered can announce the switch as complete.
 inline thread_local Fiber *asan_left = nullptr;
-inline void asan_entered() {
+inline void asan_entered(Fiber &self) {
   const void *bottom = nullptr;
   size_t bytes = 0;
-  __sanitizer_finish_switch_fiber(nullptr, &bottom, &bytes);
+  __sanitizer_finish_switch_fiber(self.asan_frames, &bottom, &bytes);
   if (asan_left && !asan_left->stack) {
     asan_left->asan_bottom = bottom;
     asan_left->asan_bytes = bytes;
@@ -145,10 +146,12 @@ inline void asan_entered() {
 }
 #endif
 
-inline void switch_fiber(Fiber &from, Fiber &to) {
+// Leaves `from` where it stands and goes on with `to`. `for_good`: nothing will go on with `from`.
+inline void switch_fiber(Fiber &from, Fiber &to, bool for_good = false) {
+  (void)for_good;
 #ifdef GETP_ASAN
   asan_left = &from;
-  __sanitizer_start_switch_fiber(nullptr, to.stack ? to.stack : to.asan_bottom,
+  __sanitizer_start_switch_fiber(for_good ? nullptr : &from.asan_frames, to.stack ? to.stack : to.asan_bottom,
                                  to.stack ? to.stack_bytes : to.asan_bytes);
 #endif
 #ifdef GETP_UCONTEXT
@@ -157,7 +160,7 @@ inline void switch_fiber(Fiber &from, Fiber &to) {
   getp_fiber_switch(&from.stack_pointer, to.stack_pointer);
 #endif
 #ifdef GETP_ASAN
-  asan_entered();
+  asan_entered(from);
 #endif
 }
 
@@ -176,6 +179,7 @@ inline void make_fiber(Fiber &fiber) {
     fiber.stack_bytes = bytes;
   }
 #ifdef GETP_ASAN
+  fiber.asan_frames = nullptr;
   __asan_unpoison_memory_region(fiber.stack, fiber.stack_bytes);  // frames of an abandoned run may have left poison
 #endif
 #ifdef GETP_UCONTEXT
