@@ -5,8 +5,6 @@ import subprocess
 
 import pytest
 
-# On by default in newer compilers only; it moves the frames of fibers.
-os.environ["ASAN_OPTIONS"] = "detect_stack_use_after_return=1"
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 PROGRAMS = sorted(name[: -len(".cpp")] for name in os.listdir(os.path.join(ROOT, "tests")) if name.endswith("_test.cpp"))
 
@@ -21,8 +19,12 @@ def sanitized():
 
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_clean_under_asan_and_ubsan(sanitized, program):
+    # Newer compilers keep frames apart from the stack by default, where a fiber must hand them over at each switch. That
+    # is slow: the test of the fibers themselves does it, with every compiler.
+    apart = int(program == "host_backend_test")
     done = subprocess.run([os.path.join(sanitized, program)], cwd=ROOT, capture_output=True, text=True,
-                          env={**os.environ, "GETP_HOST_SEED": "7"})
+                          env={**os.environ, "GETP_HOST_SEED": "7",
+                               "ASAN_OPTIONS": f"detect_stack_use_after_return={apart}"})
     assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
     assert "Sanitizer" not in done.stderr and "runtime error" not in done.stderr, done.stderr[-4000:]
 
@@ -39,7 +41,8 @@ def sanitized_run(sanitized):
 
 def getp(program, model, tokenizer, prompts, output, environment=None):
     return subprocess.run([program, model, "-z", tokenizer, "-m", "getp", "-i", prompts, "-o", output, "-n", "60"],
-                          capture_output=True, text=True, env={**os.environ, **(environment or {})})
+                          capture_output=True, text=True,
+                          env={**os.environ, "ASAN_OPTIONS": "detect_stack_use_after_return=0", **(environment or {})})
 
 
 def test_getp_is_clean_and_repeats_itself(sanitized_run, tiny, tmp_path):
