@@ -699,7 +699,8 @@ const char *kUsage =
     "  -i <text>    generate, chat: the prompt; getp: the input file (first line: number of requests, then one a "
     "line)\n"
     "  -o <file>    getp: the output file (one line of token ids a request)\n"
-    "  -n <steps>   tokens a sequence may have, prompt included (default 1024; 0 or more than seq_len: seq_len)\n"
+    "  -n <steps>   forward passes a sequence may take: prompt + generated tokens - 1 (default 1024; 0 or more: "
+    "seq_len)\n"
     "  -t <float>   temperature (default 0: always the most likely token)\n"
     "  -p <float>   top-p, 0..1 (default 0.9; 0 or 1: off)\n"
     "  -s <int>     random seed (default, or 0: from the clock)\n"
@@ -723,6 +724,13 @@ unsigned long long parse_count(const char *flag, const char *text) {
   if (*text < '0' || *text > '9' || *end != '\0' || errno == ERANGE)
     fatal("%s \"%s\": not a whole number from 0 up" USAGE_HINT, flag, text);
   return value;
+}
+
+// Whether two paths lead to one existing file.
+bool same_file(const char *a, const char *b) {
+  struct stat first, second;
+  return stat(a, &first) == 0 && stat(b, &second) == 0 && first.st_dev == second.st_dev &&
+         first.st_ino == second.st_ino;
 }
 
 int main(int argc, char **argv) {
@@ -778,6 +786,8 @@ int main(int argc, char **argv) {
     fatal("-m \"%s\": the modes are generate, chat and getp" USAGE_HINT, mode.c_str());
   if (mode == "getp" && (!input || !output))
     fatal("mode getp needs an input file (-i) and an output file (-o)" USAGE_HINT);
+  if (mode == "getp" && (same_file(output, model_path) || same_file(output, tokenizer_path)))
+    fatal("%s: the output (-o) is the model or the tokenizer itself; choose another output", output);
   if (seed == 0) seed = (unsigned long long)time(nullptr);
 
   Transformer transformer;

@@ -30,6 +30,8 @@
 #include "../hip/kernels/swiglu.hip"
 #include "../hip/kernels/topk.hip"
 
+#include <unistd.h>
+
 #include <cstdio>
 #include <cstring>
 #include <vector>
@@ -183,7 +185,9 @@ static int generate_tokens(Transformer *transformer, Sampler *sampler, const std
 // With GETP_REFERENCE defined the CPU's forward serves them: the program to compare with.
 long long inference(Transformer *transformer, Tokenizer *tokenizer, Sampler *sampler, Requests *requests) {
   long long generated = 0;
+  const bool terminal = isatty(STDERR_FILENO);
   for (int r = 0; r < requests->num_reqs; r++) {
+    if (terminal) fprintf(stderr, "\rrequest %d of %d, %lld tokens ", r + 1, requests->num_reqs, generated);
     const char *text = get_str_req_ptr(requests, r);
     int *out = get_tok_gen_ptr(requests, r);
     out[0] = -1;
@@ -201,6 +205,7 @@ long long inference(Transformer *transformer, Tokenizer *tokenizer, Sampler *sam
     else
       generated += generate_tokens(transformer, sampler, prompt, steps, out);
   }
+  if (terminal) fprintf(stderr, "\r\033[K");
   return generated;
 }
 

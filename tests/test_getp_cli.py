@@ -208,6 +208,15 @@ def test_unwritable_output_is_found_before_the_work(getp, tmp_path):
     assert source.read_bytes() == before
 
 
+@pytest.mark.parametrize("victim", ["model", "tokenizer"])
+def test_the_output_may_not_be_the_model_or_the_tokenizer(getp, tiny, tmp_path, victim):
+    copy = tmp_path / "copy.bin"
+    copy.write_bytes(getattr(tiny, victim).read_bytes())
+    before = copy.read_bytes()
+    assert_refused(getp(request_file(tmp_path), output=copy, **{victim: copy}), "-o", "the model or the tokenizer itself")
+    assert copy.read_bytes() == before
+
+
 def test_failed_run_keeps_the_old_output(getp, tmp_path):
     getp.output.write_text("old results\n")
     assert_refused(getp(request_file(tmp_path, count=99)))
