@@ -1,7 +1,7 @@
 #include "code_object.hpp"
 
-#include <cxxabi.h>
 #include <elf.h>
+#include <llvm/Demangle/Demangle.h>
 
 #include <algorithm>
 #include <cinttypes>
@@ -103,10 +103,7 @@ std::string_view unbundle(const char *bundle, const Target &target) {
 
 // "void ns::kernel<64, float>(float*)" -> "ns::kernel<64, float>"
 std::string pretty_name(const std::string &mangled) {
-  char *demangled = abi::__cxa_demangle(mangled.c_str(), nullptr, nullptr, nullptr);
-  if (!demangled) return mangled;
-  std::string name = demangled;
-  std::free(demangled);
+  std::string name = llvm::demangle(mangled);  // knows _Float16, which older libstdc++ does not
   if (name.back() == ')') {
     size_t at = name.size() - 1;
     for (int depth = 1; depth && at > 0;) {

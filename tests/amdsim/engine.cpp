@@ -1,6 +1,7 @@
 #include "engine.hpp"
 
 #include <atomic>
+#include <chrono>
 #include <algorithm>
 #include <condition_variable>
 #include <cstring>
@@ -213,6 +214,7 @@ void Worker::start_wave(Launch &launch, Wave &wave, int number) {
 void Worker::run_waves(Launch &launch) {
   // Long enough that switching costs nothing, short enough that waves which wait for each other get on.
   constexpr int kSlice = 200000;
+  Counts &mine = counts;
   std::vector<int> order(group.waves.size());
   for (size_t i = 0; i < order.size(); i++) order[i] = int(i);
   for (;;) {
@@ -226,8 +228,8 @@ void Worker::run_waves(Launch &launch) {
         for (int left = kSlice; left; left--) {
           const Op &op = *pc;
           wave.next = pc + 1;
-          counts.instructions[int(op.kind)]++;
-          counts.lanes[int(op.kind)] += uint64_t(wave.active);
+          mine.instructions[int(op.kind)]++;
+          mine.lanes[int(op.kind)] += uint64_t(wave.active);
           op.run(wave, op);
           pc = wave.next;
           if (wave.stop) break;
@@ -322,8 +324,14 @@ class Pool {
   }
 
  private:
-  void work(Launch &launch) {
+  // Out of line, so that the thread's address of it is looked up once a launch and not once an instruction.
+  [[gnu::noinline]] static Worker &own_worker() {
     static thread_local Worker worker;
+    return worker;
+  }
+
+  void work(Launch &launch) {
+    Worker &worker = own_worker();
     uint64_t mine = 0;
     for (;;) {
       const uint64_t index = launch.next++;
@@ -380,6 +388,7 @@ void fill_hidden(std::vector<uint8_t> &kernarg, const Launch &launch, uint32_t d
       value = launch.grid.z * launch.block.z > 1 ? 3 : launch.grid.y * launch.block.y > 1 ? 2 : 1;
     if (argument.kind == "hidden_private_base") value = kPrivateAperture;
     if (argument.kind == "hidden_shared_base") value = kSharedAperture;
+    if (argument.kind == "hidden_hostcall_buffer") value = uint64_t(kHostcallAperture) << 32;
     if (argument.kind == "hidden_queue_ptr") value = launch.queue;
     if (argument.kind == "hidden_dynamic_lds_size") value = dynamic_lds;
     if (argument.offset + argument.size > kernarg.size()) kernarg.resize(argument.offset + argument.size);
@@ -454,9 +463,11 @@ void execute(const Kernel &kernel, Dim3 grid, Dim3 block, uint32_t dynamic_lds, 
   static std::atomic<uint32_t> launches{0};
   launch.number = ++launches;
   static Pool *const pool = new Pool;  // never destroyed: its threads outlive static destructors
+  const auto start = std::chrono::steady_clock::now();
   pool->run(launch);
+  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   const uint32_t threads = block.x * block.y * block.z;
-  report_launch(kernel, launch.groups, (threads + kernel.wave_size - 1) / kernel.wave_size, launch.counts);
+  report_launch(kernel, launch.groups, (threads + kernel.wave_size - 1) / kernel.wave_size, launch.counts, seconds);
   for (void *pointer : {queue, packet, kernarg}) memory_free(pointer);
 }
 

@@ -252,7 +252,7 @@ template <>
 struct SourceOf<U16x2> {
   static Source get() {
     Source source = SourceOf<uint32_t>::get();
-    for (uint64_t bits : {0x00010001, 0x80007fff, 0x7fff8000, 0xffff0001, 0x0001ffff}) source.edges.push_back(bits);
+    for (uint32_t bits : {0x00010001u, 0x80007fffu, 0x7fff8000u, 0xffff0001u, 0x0001ffffu}) source.edges.push_back(bits);
     return source;
   }
 };
@@ -546,6 +546,7 @@ static void check_lanes(const Instruction &instruction) {
                  execute<MASKED, D, A, B, C><<<(kTuples + 255) / 256, 256>>>(                                        \
                      operands, results,                                                                              \
                      [] __device__(Register<D> & d, Mask & mask, Register<A> a, Register<B> b, Register<C> c) {      \
+                       (void)mask, (void)a, (void)b, (void)c;                                                        \
                        STATEMENT;                                                                                    \
                      });                                                                                             \
                },                                                                                                    \
@@ -582,7 +583,6 @@ static void check_lanes(const Instruction &instruction) {
 // Definitions that several instructions share
 
 static int32_t i32(uint32_t x) { return (int32_t)x; }
-static int64_t i64(uint64_t x) { return (int64_t)x; }
 static uint32_t bits_of(float x) { return bit_cast<uint32_t>(x); }
 static float f32_of(uint32_t x) { return bit_cast<float>(x); }
 static double f64_of(uint64_t x) { return bit_cast<double>(x); }
@@ -701,7 +701,6 @@ TEST(VectorAlu, Bits) {
   BINARY("v_and_b16", uint16_t, uint16_t, uint16_t, a & b);
   BINARY("v_or_b16", uint16_t, uint16_t, uint16_t, a | b);
   BINARY("v_xor_b16", uint16_t, uint16_t, uint16_t, a ^ b);
-  UNARY("v_mov_b16", uint16_t, uint16_t, a);
 #elif GFX942
   UNARY("v_mov_b64", uint64_t, uint64_t, a);
 #endif
@@ -820,7 +819,7 @@ TEST(VectorAlu, MultiplyAdd64) {
          }))
 
 TEST(VectorAlu, Carry) {
-  CARRY("v_add_co_u32", a + b, (uint64_t)a + b >> 32);
+  CARRY("v_add_co_u32", a + b, ((uint64_t)a + b) >> 32);
   CARRY("v_sub_co_u32", a - b, a < b);
   CARRY("v_subrev_co_u32", b - a, b < a);
   CARRY_IN(GFX9_11("v_addc_co_u32", "v_add_co_ci_u32"), a + b + in, ((uint64_t)a + b + in) >> 32);
@@ -893,8 +892,10 @@ TEST(VectorAlu, Float32) {
 TEST(VectorAlu, Fma32) {
   TERNARY("v_fma_f32", float, float, float, float, std::fma(a, b, c));
   BINARY("v_fmac_f32", float, float, float, std::fma(a, b, d));
+#if !GFX90A
   CASE("v_fmamk_f32 %0, %1, 0x40490fdb, %2", float, float, float, Unused, std::fma(a, f32_of(0x40490fdb), b));
   CASE("v_fmaak_f32 %0, %1, %2, 0xc0490fdb", float, float, float, Unused, std::fma(a, b, f32_of(0xc0490fdb)));
+#endif
 }
 
 TEST(VectorAlu, Float16) {
@@ -1258,7 +1259,8 @@ TEST(Division, TrigPreop) {
 // v_cmpx writes EXEC, and on gfx9 a mask as well.
 #define COMPARE_EXEC(PREFIX, SUFFIX, PREDICATE, BIT)                                                             \
   {                                                                                                              \
-    Mask bits, saved;                                                                                            \
+    Mask bits;                                                                                                   \
+    Mask saved;                                                                                                  \
     asm volatile(S_MOV_MASK "%1, " EXEC "\n v_cmpx_" PREDICATE "_" SUFFIX GFX9_11(" vcc,", "") " %2, %3\n"       \
                  S_MOV_MASK "%0, " EXEC "\n" S_MOV_MASK EXEC ", %1"                                              \
                  : "=&s"(bits), "=&s"(saved) : "v"(a), "v"(b) : "vcc");                                          \
@@ -1346,7 +1348,7 @@ TEST(VectorCompare, Class) {
   MASKED("v_cmp_class_f32 %1, %2, %3", float, float, uint32_t, Unused, (carry = in_class(a, b), d));
   MASKED("v_cmp_class_f64 %1, %2, %3", double, double, uint32_t, Unused, (carry = in_class(a, b), d));
   MASKED("v_cmp_class_f16 %1, %2, %3", uint32_t, F16, uint16_t, Unused, (carry = in_class(a, b), d));
-  MASKED("v_cmp_class_f32 %1, %2, 0x1f8", float, float, Unused, Unused, (carry = std::isfinite(a), d));
+  MASKED("s_movk_i32 s20, 0x1f8\n v_cmp_class_f32 %1, %2, s20", float, float, Unused, Unused, (carry = std::isfinite(a), d));
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -1514,7 +1516,7 @@ TEST(Modifiers, Clamp) {
   CASE("v_max_f32 %0, %1, %1 clamp", float, float, Unused, Unused, clamped(a));
   CASE("v_add_f64 %0, %1, %2 clamp", double, double, double, Unused, clamped(a + b));
   CASE("v_add_f16 %0, %1, %2 clamp", F16, F16, F16, Unused, clamped(F16((double)a + (double)b)));
-  CASE(V_ADD_U32 " %0, %1, %2 clamp", uint32_t, uint32_t, uint32_t, Unused, std::min((uint64_t)a + b, 0xffffffffull));
+  CASE(V_ADD_U32 " %0, %1, %2 clamp", uint32_t, uint32_t, uint32_t, Unused, std::min<uint64_t>((uint64_t)a + b, 0xffffffff));
   CASE(V_SUB_U32 " %0, %1, %2 clamp", uint32_t, uint32_t, uint32_t, Unused, a > b ? a - b : 0);
   CASE(GFX9_11("v_add_i32", "v_add_nc_i32") " %0, %1, %2 clamp", int32_t, int32_t, int32_t, Unused,
        std::clamp<int64_t>((int64_t)a + b, INT_MIN, INT_MAX));
@@ -1607,9 +1609,9 @@ TEST(Modifiers, Literals) {
   CASE("v_add_f32 %0, 0x40490fdb, %1", float, float, Unused, Unused, f32_of(0x40490fdb) + a);
   CASE("v_add_f16 %0, 0x4248, %1", F16, F16, Unused, Unused, (double)f16_of(0x4248) + (double)a);
   CASE("v_cvt_i32_f64 %0, 0x40590000", int32_t, Unused, Unused, Unused, 100);
-  MASKED("v_cmp_lt_f64 vcc, 0x41dfffff, %2\n" S_MOV_MASK "%1, " VCC, uint32_t, double, Unused, Unused,
+  MASKED("v_cmp_lt_f64 " VCC ", 0x41dfffff, %2\n" S_MOV_MASK "%1, " VCC, uint32_t, double, Unused, Unused,
          (carry = f64_of(0x41dfffffull << 32) < a, d));
-  MASKED("v_cmp_eq_u32 vcc, 0xffff, %2\n" S_MOV_MASK "%1, " VCC, uint32_t, uint32_t, Unused, Unused,
+  MASKED("v_cmp_eq_u32 " VCC ", 0xffff, %2\n" S_MOV_MASK "%1, " VCC, uint32_t, uint32_t, Unused, Unused,
          (carry = a == 0xffff, d));
 #if GFX11
   CASE("v_fma_f32 %0, %1, 0x40490fdb, %2", float, float, float, Unused, std::fma(a, f32_of(0x40490fdb), b));
@@ -1853,7 +1855,7 @@ static void check_waves(const WaveInstruction &instruction) {
                                     : SCRATCH_REGISTERS, "memory");                                                   \
                      });                                                                                              \
                },                                                                                                     \
-               [](const Wave &wave, int lane) -> uint32_t { return EXPECTED; }})
+               [](const Wave &wave, int lane) -> uint32_t { return (void)wave, (void)lane, EXPECTED; }})
 // Of active lanes only; the others keep d.
 #define ACTIVE_CASE(TEXT, EXPECTED) WAVE_CASE(TEXT, wave.active(lane) ? (EXPECTED) : wave.d[lane])
 
@@ -1866,7 +1868,6 @@ TEST(CrossLane, ExecMask) {
             "v_mov_b32 %0, s20" GFX9_11("\n v_mov_b32 v20, s21\n v_mov_b32 v21, 0xffff\n v_bfi_b32 %0, v21, %0, v20", ""), ({
               uint64_t bits = 0;
               for (int i = 0; i < kWave; i++) bits |= (uint64_t)(wave.active(i) && wave.a[i] < wave.b[i]) << i;
-              (void)lane;
               GFX11 ? (uint32_t)bits : ((uint32_t)bits & 0xffff) | ((bits >> 32) & 0xffff0000);
             }));
   // Nothing is written with EXEC = 0.
@@ -2045,12 +2046,14 @@ TEST(Dpp, Operations) {
               dpp(wave, lane, dpp_source(kMirror, 0, lane), {}, [&](uint32_t x) {
                 return bits_of(-f32_of((x & 0x3fffffff) | 0x20000000) - f32_of(wave.b[lane] & 0x3fffffff));
               }));
-  ACTIVE_CASE("v_mov_b32 v20, %2\n s_nop 4\n v_add_co_u32_dpp %0, " VCC ", v20, %3 row_shr:1 row_mask:0xf bank_mask:0xf "
-              "bound_ctrl:1\n " GFX9_11("v_addc_co_u32", "v_add_co_ci_u32") " %0, " VCC ", 0, %0, " VCC,
+#if !GFX11
+  ACTIVE_CASE("v_add_co_u32_dpp %0, vcc, %2, %3 row_shr:1 row_mask:0xf bank_mask:0xf bound_ctrl:1\n"
+              "v_addc_co_u32 %0, vcc, 0, %0, vcc",
               dpp(wave, lane, dpp_source(kShr, 1, lane), {15, 15, true}, [&](uint32_t x) {
                 const uint64_t sum = (uint64_t)x + wave.b[lane];
                 return (uint32_t)(sum + (sum >> 32));
               }));
+#endif
 }
 
 #if GFX11
@@ -2164,7 +2167,7 @@ __global__ void execute_scalar(const Operands *__restrict__ operands, Result *__
                      operands, results,                                                                                \
                      [] __device__(Register<D> & d, uint32_t &scc, Register<A> a, Register<B> b) {                     \
                        asm volatile("s_cmp_lg_u32 %1, 0\n" TEXT "\n s_cselect_b32 %1, 1, 0"                            \
-                                    : "+s"(d), "+s"(scc) : "s"(a), "s"(b) : SCRATCH_REGISTERS, "m0");                  \
+                                    : "+s"(d), "+s"(scc) : "s"(a), "s"(b) : SCRATCH_REGISTERS);                        \
                      });                                                                                               \
                },                                                                                                      \
                [](const Operands &operands, bool &carry) -> uint64_t {                                                 \
@@ -2915,7 +2918,7 @@ static void check_scalar_load(const char *text, int words, int (*first_byte)(int
 
 // %0: result, %1: address, %2: buffer, %3: offset, 4 times the wave's number. FIRST is the first byte that is loaded.
 #define SCALAR_LOAD(TEXT, R, FIRST, END)                                                                               \
-  check_scalar_load(TEXT, sizeof(R) / 4, [](int wave) -> int { return FIRST; }, END,                                   \
+  check_scalar_load(TEXT, sizeof(R) / 4, [](int wave) -> int { return (void)wave, FIRST; }, END,                                   \
                     [](const uint32_t *memory, Vec16 *results) {                                                       \
                       load_scalar<R><<<kScalarWaves, kWave>>>(                                                         \
                           memory, results, [] __device__(R & r, uint64_t address, Vec4 buffer, uint32_t offset) {      \
@@ -2925,21 +2928,21 @@ static void check_scalar_load(const char *text, int words, int (*first_byte)(int
                     })
 
 TEST(ScalarMemory, Load) {
-  SCALAR_LOAD("s_load_dword %0, %1, 0x14", uint32_t, (wave, 0x14), 1024);
+  SCALAR_LOAD("s_load_dword %0, %1, 0x14", uint32_t, 0x14, 1024);
   SCALAR_LOAD("s_load_dword %0, %1, %3", uint32_t, 4 * wave, 1024);
-  SCALAR_LOAD("s_load_dwordx2 %0, %1, 0x3f8", uint64_t, (wave, 0x3f8), 1024);
+  SCALAR_LOAD("s_load_dwordx2 %0, %1, 0x3f8", uint64_t, 0x3f8, 1024);
   SCALAR_LOAD("s_load_dwordx4 %0, %1, %3", Vec4, 4 * wave, 1024);
-  SCALAR_LOAD("s_load_dwordx8 %0, %1, 0x10", Vec8, (wave, 0x10), 1024);
-  SCALAR_LOAD("s_load_dwordx16 %0, %1, 0x0", Vec16, (wave, 0), 1024);
+  SCALAR_LOAD("s_load_dwordx8 %0, %1, 0x10", Vec8, 0x10, 1024);
+  SCALAR_LOAD("s_load_dwordx16 %0, %1, 0x0", Vec16, 0, 1024);
   SCALAR_LOAD("s_add_u32 s20, %3, 64\n s_load_dwordx2 %0, %1, s20", uint64_t, 4 * wave + 64, 1024);
 }
 // Beyond the buffer's end a load gives 0.
 TEST(ScalarMemory, BufferLoad) {
-  SCALAR_LOAD("s_buffer_load_dword %0, %2, 0x14", uint32_t, (wave, 0x14), 800);
-  SCALAR_LOAD("s_buffer_load_dwordx2 %0, %2, 0x20", uint64_t, (wave, 0x20), 800);
+  SCALAR_LOAD("s_buffer_load_dword %0, %2, 0x14", uint32_t, 0x14, 800);
+  SCALAR_LOAD("s_buffer_load_dwordx2 %0, %2, 0x20", uint64_t, 0x20, 800);
   SCALAR_LOAD("s_buffer_load_dwordx4 %0, %2, %3", Vec4, 4 * wave, 800);
-  SCALAR_LOAD("s_buffer_load_dwordx8 %0, %2, 0x100", Vec8, (wave, 0x100), 800);
-  SCALAR_LOAD("s_buffer_load_dwordx16 %0, %2, 0x40", Vec16, (wave, 0x40), 800);
+  SCALAR_LOAD("s_buffer_load_dwordx8 %0, %2, 0x100", Vec8, 0x100, 800);
+  SCALAR_LOAD("s_buffer_load_dwordx16 %0, %2, 0x40", Vec16, 0x40, 800);
   SCALAR_LOAD("s_add_u32 s20, %3, 700\n s_buffer_load_dword %0, %2, s20", uint32_t, 4 * wave + 700, 800);
 }
 

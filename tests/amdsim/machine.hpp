@@ -40,6 +40,9 @@ enum ScalarRegister : uint16_t {
 // Upper halves of the flat addresses that mean LDS and scratch; the low 16 bits are zero, as SH_MEM_BASES demands.
 constexpr uint32_t kPrivateAperture = 0x00010000u, kSharedAperture = 0x00020000u;
 
+// Upper half of the address that stands for the buffer of calls to the host: nothing is there.
+constexpr uint32_t kHostcallAperture = 0x00030000u;
+
 enum class Class : uint8_t {
   valu,
   packed,

@@ -178,7 +178,7 @@ void *memory_allocate(uint64_t bytes, MemoryKind kind, int device) {
       const uint64_t left = memory_base + memory_size - memory.next;
       if (bytes > left || left - bytes < kAlignment + guard + kPage) return nullptr;
       address = memory.next;
-      memory.next = (address + bytes + kAlignment - 1) / kAlignment * kAlignment + guard;
+      memory.next = (address + bytes + guard + kAlignment - 1) / kAlignment * kAlignment;
     }
     memory.live[address] = {address, bytes, kind, device};
     memory.used[{kind, device}] += bytes;
@@ -231,8 +231,8 @@ std::string memory_describe(uint64_t address, uint64_t bytes) {
   const Block *before = at_or_before(memory.live, address), *freed = at_or_before(memory.freed, address);
   if (holds(before, address)) {
     const uint64_t inside = before->address + before->bytes - address;
-    return (bytes <= inside ? "inside a " : "reaches " + count_bytes(bytes - inside) + " past the end of a ") +
-           describe_block(*before);
+    if (bytes <= inside) return "in a gap between the parts of a " + describe_block(*before);
+    return "reaches " + count_bytes(bytes - inside) + " past the end of a " + describe_block(*before);
   }
   if (holds(freed, address)) return "inside a block that was freed: a " + describe_block(*freed);
   // Between blocks: name the nearer one.

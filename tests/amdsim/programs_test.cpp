@@ -1043,7 +1043,6 @@ TEST(FloatingPoint, DivisionOfFloats) {
   expect_same<Quotient<float>>(p.a, p.b);
 }
 
-
 // The compiler's division in double ends with q + r * y, which is right if y is 1 / b correctly rounded. Newton's steps
 // lead there from any first guess of the hardware's accuracy, unless the fraction of b is all ones: the inverse of
 // 1 - 2^-53 lies next to the middle of two doubles. For such divisors the last place is open.
@@ -1056,7 +1055,8 @@ TEST(FloatingPoint, DivisionOfDoubles) {
       p.b[i] = std::nextafter(p.b[i], 0.0);
     }
   expect_same<Quotient<double>>(p.a, p.b);
-  expect_within<QuotientOfTwo>("quotient", 1, [](long double a, long double b) { return a / b; }, open.a, open.b);
+  expect_within<QuotientOfTwo>(
+      "quotient", 1, [](long double a, long double b) { return a / b; }, open.a, open.b);
 }
 
 TEST(FloatingPoint, SquareRoots) {

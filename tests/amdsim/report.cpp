@@ -40,6 +40,7 @@ struct Entry {
 };
 
 std::mutex mutex;
+double simulation_seconds = 0;  // that launches took here
 std::map<std::pair<std::string, std::string>, Entry> &entries =
     *new std::map<std::pair<std::string, std::string>, Entry>;
 
@@ -89,7 +90,8 @@ nlohmann::ordered_json to_json(const std::string &name, const std::string &archi
 
 }  // namespace
 
-void report_launch(const Kernel &kernel, uint64_t groups, uint64_t waves_per_group, const Counts &counts) {
+void report_launch(const Kernel &kernel, uint64_t groups, uint64_t waves_per_group, const Counts &counts,
+                   double seconds) {
   const std::lock_guard<std::mutex> lock(mutex);
   Entry &entry = entries[{kernel.pretty, kernel.object->architecture}];
   entry.launches++;
@@ -99,6 +101,7 @@ void report_launch(const Kernel &kernel, uint64_t groups, uint64_t waves_per_gro
   const Bounds bounds = bounds_of(*device_model(kernel.object->architecture.c_str()), groups, counts);
   entry.bounds.add(bounds);
   entry.seconds += bounds.limit().second;
+  simulation_seconds += seconds;
 }
 
 bool first_touch(uint64_t address, uint32_t launch) {
@@ -157,6 +160,11 @@ void write_report() {
                  double(c.footprint) / 1e6);
   }
   std::fprintf(stderr, "%10.2f us in %llu launches\n", total.seconds * 1e6, (unsigned long long)total.launches);
+  double lanes = 0;
+  for (const Class kind : {Class::valu, Class::packed, Class::transcendental, Class::lds, Class::vector_memory})
+    lanes += double(total.counts.lanes[int(kind)]);
+  std::fprintf(stderr, "simulated %.3g lane operations in %.2f s: %.3g a second\n", lanes, simulation_seconds,
+               lanes / simulation_seconds);
 }
 
 }  // namespace amdsim

@@ -5,8 +5,9 @@
 
 namespace amdsim {
 
-// Adds one launch. Thread-safe.
-void report_launch(const Kernel &kernel, uint64_t groups, uint64_t waves_per_group, const Counts &counts);
+// Adds one launch that took the simulator `seconds`. Thread-safe.
+void report_launch(const Kernel &kernel, uint64_t groups, uint64_t waves_per_group, const Counts &counts,
+                   double seconds);
 
 // Whether this is the first access of launch number `launch` to the 64-byte line of `address`. Thread-safe.
 bool first_touch(uint64_t address, uint32_t launch);

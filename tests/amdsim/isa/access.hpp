@@ -15,16 +15,17 @@ void lds_fault [[noreturn]] (const Wave &w, const Op &op, int lane, uint32_t add
 void lds_race
     [[noreturn]] (const Wave &w, const Op &op, int lane, uint32_t address, bool writes, int other, const char *did);
 
-inline void check_alignment(const Wave &w, const Op &op, int lane, uint64_t address, uint32_t bytes) {
-  if (bytes >= 4 && (address & 3) && !allow_unaligned)
-    fault_at(w, op, lane, "misaligned access: %u bytes at 0x%llx (AMDSIM_UNALIGNED=1 allows it, as ROCm does)", bytes,
-             (unsigned long long)address);
+inline void check_alignment(const Wave &w, const Op &op, int lane, uint64_t address, uint32_t bytes,
+                            const char *space) {
+  if ((address & (bytes < 4 ? bytes - 1 : 3)) && !allow_unaligned)
+    fault_at(w, op, lane, "misaligned access of %u bytes at %s 0x%llx (AMDSIM_UNALIGNED=1 allows it, as ROCm does)",
+             bytes, space, (unsigned long long)address);
 }
 
 inline void check_global(const Wave &w, const Op &op, int lane, uint64_t address, uint32_t bytes, const char *what) {
   if (!memory_valid(address, bytes)) [[unlikely]]
     global_fault(w, op, lane, address, bytes, what);
-  check_alignment(w, op, lane, address, bytes);
+  check_alignment(w, op, lane, address, bytes, "address");
 }
 
 // Marks an access of a wave to LDS bytes and finds races: two waves, one of them writing, with no barrier between.
@@ -33,7 +34,7 @@ inline void check_lds(Wave &w, const Op &op, int lane, uint32_t address, uint32_
   Workgroup &group = *w.group;
   if (uint64_t(address) + bytes > group.lds.size()) [[unlikely]]
     lds_fault(w, op, lane, address, bytes, writes ? "write" : "read");
-  check_alignment(w, op, lane, address, bytes);
+  check_alignment(w, op, lane, address, bytes, "LDS address");
   const uint8_t me = uint8_t(w.number + 1);
   const auto other = [me](uint8_t who) { return who && who != me; };
   const auto joined = [me](uint8_t who) { return who && who != me ? Workgroup::kSeveral : me; };
@@ -79,7 +80,7 @@ inline void access_scratch(Wave &w, const Op &op, int lane, uint32_t offset, uin
     }
     return;
   }
-  check_alignment(w, op, lane, offset, bytes);
+  check_alignment(w, op, lane, offset, bytes, "scratch offset");
   for (uint32_t i = 0; i < bytes; i++) {
     auto *memory = reinterpret_cast<uint8_t *>(scratch_address(w, lane, offset + i));
     if (write)

@@ -214,10 +214,8 @@ void run_sdwa(Wave &w, const Op &op) {
     if (!w.mask[l]) continue;
     const uint32_t value = result[l] << shift & field;
     uint32_t rest = control.destination_unused == 2 ? to[l] & ~field : 0;
-    if (control.destination_unused == 1 && select < 6) {
-      const bool negative = value >> (shift + (select < 4 ? 7 : 15)) & 1;
-      if (negative) rest = ~((field << 1 | field) | (field - (field & -field)) | ((field & -field) - 1));
-    }
+    if (control.destination_unused == 1 && select < 6 && value >> (shift + (select < 4 ? 7 : 15)) & 1)
+      rest = ~(field | ((1u << shift) - 1));  // the sign, above the field
     to[l] = value | rest;
   }
 }

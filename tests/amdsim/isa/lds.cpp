@@ -4,8 +4,8 @@
 namespace amdsim {
 
 void lds_fault(const Wave &w, const Op &op, int lane, uint32_t address, uint32_t bytes, const char *what) {
-  fault_at(w, op, lane, "out-of-bounds %s of %u bytes at LDS address %u: the group has %zu bytes", what, bytes, address,
-           w.group->lds.size());
+  fault_at(w, op, lane, "out-of-bounds %s of %u bytes at LDS address %d: the group has %zu bytes", what, bytes,
+           int32_t(address), w.group->lds.size());
 }
 
 void lds_race(const Wave &w, const Op &op, int lane, uint32_t address, bool writes, int other, const char *did) {

@@ -363,7 +363,10 @@ void send_message(Wave &w, const Op &op) {
   if (op.text.find("MSG_DEALLOC_VGPRS") == std::string::npos) fault_at(w, op, -1, "this message is not modelled");
 }
 
-void trap(Wave &w, const Op &op) { fault_at(w, op, -1, "the kernel trapped (abort, assert or __builtin_trap)"); }
+void trap(Wave &w, const Op &op) {
+  const int lane = w.exec() ? std::countr_zero(w.exec()) : -1;  // the first that got here
+  fault_at(w, op, lane, "the kernel trapped (abort, assert or __builtin_trap)");
+}
 
 }  // namespace
 

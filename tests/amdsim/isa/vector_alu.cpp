@@ -129,8 +129,11 @@ WithMask<T> div_scale(T s0, T s1, T s2) {
   if (exponent_of(s2) - exponent_of(s1) >= D::near_maximum) return {s0 == s1 ? up() : s0, true};
   if (denormal(s1)) return {up(), false};
   const bool small_inverse = denormal(T(1) / s1), small_quotient = denormal(T(s2 / s1));
-  if (small_inverse && small_quotient) return {s0 == s1 ? up() : s0, true};
-  if (small_inverse) return {D::scaled_by(s0, -D::scale), false};
+  // Down, although AMD's pseudocode says up in the first case: up would overflow, and div_fmas scales a small quotient
+  // down.
+  const auto down = [&] { return D::scaled_by(s0, -D::scale); };
+  if (small_inverse && small_quotient) return {s0 == s1 ? down() : s0, true};
+  if (small_inverse) return {down(), false};
   if (small_quotient) return {s0 == s2 ? up() : s0, true};
   if (exponent_of(s2) <= D::tiny) return {up(), false};
   return {s0, false};

@@ -10,6 +10,8 @@ const bool allow_unaligned = std::getenv("AMDSIM_UNALIGNED") && *std::getenv("AM
 const bool count_segments = std::getenv("AMDSIM_REPORT") != nullptr;
 
 void global_fault(const Wave &w, const Op &op, int lane, uint64_t address, uint32_t bytes, const char *what) {
+  if (address >> 32 == kHostcallAperture)
+    fault_at(w, op, lane, "the kernel calls the host (printf, or an assert that failed), which is not modelled");
   fault_at(w, op, lane, "out-of-bounds %s of %u bytes at 0x%llx: %s", what, bytes, (unsigned long long)address,
            memory_describe(address, bytes).c_str());
 }
