@@ -333,6 +333,12 @@ Op parse(const std::string &line) {
     std::replace(rest.begin(), rest.end(), ',', ' ');
     rest = trimmed(rest);
   }
+  if (const size_t place = rest.find("gpr_idx("); place != std::string::npos) {
+    static const char *const names[] = {"SRC0", "SRC1", "SRC2", "DST"};
+    for (int bit = 0; bit < 4; bit++)
+      if (rest.find(names[bit], place) != std::string::npos) op.immediate |= 1u << bit;
+    rest = trimmed(rest.substr(0, place));
+  }
   if (const size_t place = rest.find("swizzle("); place != std::string::npos) {
     const size_t end = rest.find(')', place);
     op.immediate = swizzle_bits(rest.substr(place, end - place + 1));

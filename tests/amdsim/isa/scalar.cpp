@@ -301,6 +301,51 @@ void define_writeexec(const std::string &operation, F) {
   custom("s_" + operation + "_wrexec_b32", writeexec<F, false>, false);
 }
 
+// --- registers indexed by M0
+
+void movrel_scalar(Wave &w, const Op &op, int from, int to, bool wide) {
+  const int source = op.operand[1].index + from, destination = op.operand[0].index + to;
+  if (source > 105 || destination > 105) fault_at(w, op, -1, "M0 leads outside of the scalar registers");
+  w.write_scalar(destination, w.read_scalar(source));
+  if (wide) w.write_scalar(destination + 1, w.read_scalar(source + 1));
+}
+
+void movrel_vector(Wave &w, const Op &op, int from, int to) {
+  const Operand &source = op.operand[1];
+  const int destination = op.operand[0].index + to, row = source.index + from;
+  if (destination < 0 || destination > 255 || (source.kind == Operand::vector && (row < 0 || row > 255)))
+    fault_at(w, op, -1, "M0 leads outside of the vector registers");
+  for (int l = 0; l < w.size; l++)
+    if (w.mask[l])
+      w.v[destination][l] = source.kind == Operand::vector     ? w.v[row][l]
+                            : source.kind == Operand::constant ? u32(source.bits)
+                                                               : w.read_scalar(source.index);
+}
+
+// gfx9: up to s_set_gpr_idx_off, vector operands of the kinds that the mode names count from M0 on. The instructions
+// between are run from here, changed; compilers put moves there and nothing else.
+void indexed_registers(Wave &w, const Op &op) {
+  const u32 index = u32(read_source(w, op.operand[0], false)) & 0xff, mode = op.immediate;
+  w.s[kM0] = (w.s[kM0] & ~0xf0ffu) | index | mode << 12;
+  for (const Op *at = w.next;; at++) {
+    if (at->mnemonic == "s_set_gpr_idx_off") {
+      w.next = at + 1;
+      return;
+    }
+    if (at->kind != Class::valu || at->inner) fault_at(w, *at, -1, "not implemented while registers are indexed");
+    Op moved = *at;
+    for (int i = 0; i < moved.operands; i++) {
+      Operand &operand = moved.operand[i];
+      if (operand.kind != Operand::vector || !(mode >> (i == 0 ? 3 : i - 1) & 1)) continue;
+      operand.index = uint16_t(operand.index + index);
+      if (operand.index > 255) fault_at(w, *at, -1, "M0 leads outside of the vector registers");
+    }
+    w.counts->instructions[int(moved.kind)]++;
+    w.counts->lanes[int(moved.kind)] += u64(w.active);
+    moved.run(w, moved);
+  }
+}
+
 // --- control flow
 
 void jump(Wave &w, const Op &op) { w.next = &w.group->text->ops[size_t(op.target)]; }
@@ -441,6 +486,22 @@ void define_control() {
   branch("s_endpgm", wave_ends);
   custom(
       "s_getpc_b64", [](Wave &w, const Op &op) { write_scalar64(w, op.operand[0].index, next_address(op)); }, true);
+  custom("s_set_gpr_idx_on", indexed_registers, false);
+  custom(
+      "s_movrels_b32", [](Wave &w, const Op &op) { movrel_scalar(w, op, int(w.s[kM0]), 0, false); }, false);
+  custom(
+      "s_movrels_b64", [](Wave &w, const Op &op) { movrel_scalar(w, op, int(w.s[kM0]), 0, true); }, true);
+  custom(
+      "s_movreld_b32", [](Wave &w, const Op &op) { movrel_scalar(w, op, 0, int(w.s[kM0]), false); }, false);
+  custom(
+      "s_movreld_b64", [](Wave &w, const Op &op) { movrel_scalar(w, op, 0, int(w.s[kM0]), true); }, true);
+  custom(
+      "v_movrels_b32", [](Wave &w, const Op &op) { movrel_vector(w, op, int(w.s[kM0]), 0); }, false, Class::valu);
+  custom(
+      "v_movreld_b32", [](Wave &w, const Op &op) { movrel_vector(w, op, 0, int(w.s[kM0])); }, false, Class::valu);
+  custom(
+      "v_movrelsd_b32", [](Wave &w, const Op &op) { movrel_vector(w, op, int(w.s[kM0]), int(w.s[kM0])); }, false,
+      Class::valu);
   custom("s_barrier", barrier, false, Class::other);
   custom("s_getreg_b32", getreg, false);
   custom("s_setreg_b32", setreg, false);
