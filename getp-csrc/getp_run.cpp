@@ -15,12 +15,15 @@
 #endif
 
 #include "../hip/engine/parity.hpp"
+#include "../hip/engine/scheduler.hpp"
 #include "../hip/kernels/append_kv.hip"
-#include "../hip/kernels/attention_scores.hip"
-#include "../hip/kernels/attention_values.hip"
+#include "../hip/kernels/argmax.hip"
+#include "../hip/kernels/attention.hip"
 #include "../hip/kernels/bias.hip"
 #include "../hip/kernels/embedding.hip"
 #include "../hip/kernels/expert_combine.hip"
+#include "../hip/kernels/expert_tiles.hip"
+#include "../hip/kernels/gather_rows.hip"
 #include "../hip/kernels/matvec.hip"
 #include "../hip/kernels/residual.hip"
 #include "../hip/kernels/rmsnorm.hip"
@@ -32,6 +35,8 @@
 
 #include <unistd.h>
 
+#include <algorithm>
+#include <chrono>
 #include <cstdio>
 #include <cstring>
 #include <vector>
@@ -40,13 +45,29 @@
 namespace getp_hip {
 inline Device device;
 inline Parity parity;
+
+// A sampler for each request, so that what it draws depends on neither the others nor the batch: one request alone has
+// the harness's stream, else each has one of its own, seeded from the harness's seed and its number.
+inline auto samplers_of_requests(const Sampler &sampler, int requests) {
+  return [&sampler, requests](int r) {
+    Sampler own = sampler;
+    if (requests == 1) return own;
+    // splitmix64 (Steele, Lea, Flood 2014): neighbouring seeds give unrelated streams; a state of 0 would stay 0
+    unsigned long long z = sampler.rng_state + (r + 1) * 0x9e3779b97f4a7c15ull;
+    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ull;
+    z = (z ^ (z >> 27)) * 0x94d049bb133111ebull;
+    own.rng_state = (z ^ (z >> 31)) | 1;
+    return own;
+  };
+}
 }  // namespace getp_hip
 
 // Allocates, converts and uploads: everything that need not be timed. Not an inference.
 void warm_up(Transformer *transformer, Tokenizer *) {
 #ifndef GETP_REFERENCE
   getp_hip::parity.read_environment();
-  getp_hip::device.set_up(transformer->config, transformer->weights);
+  // The parity switch follows one sequence token by token.
+  getp_hip::device.set_up(transformer->config, transformer->weights, getp_hip::parity.on());
 #endif
 }
 
@@ -56,37 +77,34 @@ void finish(Transformer *transformer, Tokenizer *) {
   getp_hip::device.release(transformer->config, transformer->weights);
 }
 
-// forward() of run.cpp on the device: logits (vocab_size floats on the host, valid until the next call) of `token` at
-// position `pos`. Positions before pos must have been forwarded; 0 <= pos < seq_len, 0 <= token < vocab_size.
-float *forward_hip(Transformer *transformer, int token, int pos) {
+// forward() of run.cpp on the device, for all rows of a batch at once: tokens, each at its position of its slot's
+// sequence. Positions of a slot must come in order, though several may come in one batch. Leaves the logits of
+// batch.logit_rows in d.s.logits and their argmaxes in d.s.next_tokens; waits for nothing.
+static void forward_rows(Transformer *transformer, getp_hip::Device &device, const getp_hip::Batch &batch) {
   namespace gpu = getp_hip;
   using gpu::Stage;
-  const gpu::Device &device = gpu::device;
   const Config &p = transformer->config;
   const gpu::DeviceWeights &w = device.w;
   const gpu::DeviceState &s = device.s;
   const hipStream_t stream = device.stream;
-  if (!device.ready || token < 0 || token >= p.vocab_size || pos < 0 || pos >= p.seq_len) {
-    fprintf(stderr, "error: forward_hip(token %d, position %d): %s\n", token, pos,
-            device.ready ? "outside the model's vocabulary or sequence" : "call warm_up first");
-    exit(EXIT_FAILURE);
-  }
-  const int rows = 1;
+  const int rows = (int)batch.tokens.size(), logit_rows = (int)batch.logit_rows.size();
+  HIP_REQUIRE(rows > 0 && rows <= device.batch.rows && logit_rows <= device.batch.slots);
+  const int longest = *std::max_element(batch.positions.begin(), batch.positions.end());
   const size_t hidden = p.hidden_dim, experts = p.n_experts, inter = p.intermediate_dim, k = p.experts_per_token;
   const int q_dim = p.n_attn_heads * p.head_dim, kv_dim = p.n_kv_heads * p.head_dim, qkv_dim = q_dim + 2 * kv_dim;
-  const size_t att_stride = (size_t)p.seq_len + 1;
   const auto see = [&](Stage stage, int layer, const auto *d_values) {
     gpu::parity.check(stage, layer, d_values, stream);
   };
-  gpu::parity.begin_step(p, transformer->weights, token, pos);
+  gpu::parity.begin_step(p, transformer->weights, batch.tokens[0], batch.positions[0]);
 
-  device.h_step[0] = token;
-  device.h_step[1] = pos;
-  gpu::copy_to_device(s.tokens, device.h_step, 1, stream);
-  gpu::copy_to_device(s.positions, device.h_step + 1, 1, stream);
+  int *d_tokens = s.step, *d_positions = d_tokens + rows, *d_slots = d_positions + rows, *d_logit_rows = d_slots + rows;
+  int *h_step = device.h_step;
+  for (const std::vector<int> *each : {&batch.tokens, &batch.positions, &batch.slots, &batch.logit_rows})
+    h_step = std::copy(each->begin(), each->end(), h_step);
+  gpu::copy_to_device(s.step, device.h_step, h_step - device.h_step, stream);
 
   // copy the token embedding into x
-  gpu::embedding(s.x, w.token_embedding_table, s.tokens, rows, hidden, stream);
+  gpu::embedding(s.x, w.token_embedding_table, d_tokens, rows, hidden, stream);
   see(Stage::kEmbedding, 0, s.x);
 
   for (size_t l = 0; l < (size_t)p.n_layers; l++) {
@@ -97,21 +115,19 @@ float *forward_hip(Transformer *transformer, int token, int pos) {
     gpu::add_bias(s.qkv, w.b_qkv + l * qkv_dim, rows, qkv_dim, stream);
     see(Stage::kQkv, l, s.qkv);
     gpu::split_qkv(s.q, s.k, s.v, s.qkv, rows, q_dim, kv_dim, stream);
-    gpu::rope(s.q, s.cos_table, s.sin_table, s.positions, rows, p.n_attn_heads, p.head_dim, stream);
-    gpu::rope(s.k, s.cos_table, s.sin_table, s.positions, rows, p.n_kv_heads, p.head_dim, stream);
+    gpu::rope(s.q, s.cos_table, s.sin_table, d_positions, rows, p.n_attn_heads, p.head_dim, stream);
+    gpu::rope(s.k, s.cos_table, s.sin_table, d_positions, rows, p.n_kv_heads, p.head_dim, stream);
     see(Stage::kQuery, l, s.q);
     see(Stage::kKey, l, s.k);
-    float *key_cache = s.key_cache + l * p.seq_len * kv_dim, *value_cache = s.value_cache + l * p.seq_len * kv_dim;
-    gpu::append_kv(key_cache, value_cache, s.k, s.v, s.positions, rows, kv_dim, stream);
+    const size_t cache = device.batch.cache_offset(p, l);
+    const int length = device.batch.cache_length(p, l);
+    gpu::append_kv(s.key_cache + cache, s.value_cache + cache, s.k, s.v, d_positions, d_slots, length, rows, kv_dim,
+                   stream);
 
     // even layers see the last s.window positions; each head's sink takes part in the softmax only
-    const int window = l % 2 == 0 ? s.window : 0;
-    gpu::attention_scores(s.att, s.q, key_cache, w.attn_sinks + l * p.n_attn_heads, s.positions, pos, rows,
-                          p.n_attn_heads, p.n_kv_heads, p.head_dim, att_stride, window, stream);
-    gpu::attention_softmax(s.att, s.positions, rows, p.n_attn_heads, att_stride, stream);
-    see(Stage::kAttentionWeights, l, s.att);
-    gpu::attention_values(s.tb, s.att, value_cache, s.positions, rows, p.n_attn_heads, p.n_kv_heads, p.head_dim,
-                          att_stride, window, stream);
+    gpu::attention(s.tb, s.att, s.q, s.key_cache + cache, s.value_cache + cache, w.attn_sinks + l * p.n_attn_heads,
+                   d_positions, d_slots, longest, rows, p.n_attn_heads, p.n_kv_heads, p.head_dim, length,
+                   l % 2 == 0 ? s.window : 0, stream);
     see(Stage::kAttentionValues, l, s.tb);
     gpu::matvec(s.tb2, w.w_o + l * hidden * q_dim, s.tb, rows, q_dim, hidden, stream);
     gpu::add_bias(s.tb2, w.b_o + l * hidden, rows, hidden, stream);
@@ -130,15 +146,18 @@ float *forward_hip(Transformer *transformer, int token, int pos) {
     see(Stage::kTopkIndex, l, s.topk_i);
     see(Stage::kTopkWeight, l, s.topk_v);
 
-    // the chosen experts, a row each; their outputs are added in ascending expert index
-    gpu::expert_matvec(s.mlp1_out, w.w_mlp1 + l * experts * 2 * inter * hidden, s.t, s.topk_i, k, rows * k, hidden,
-                       2 * inter, stream);
+    // the chosen experts, a row each; their outputs are added in ascending expert index. A token alone has no expert
+    // twice
+    gpu::ExpertTiles tiles;
+    if (rows > 1) tiles = gpu::expert_tiles(s.expert_tiles, s.expert_rows, s.topk_i, rows * k, experts, stream);
+    gpu::expert_matvec(s.mlp1_out, w.w_mlp1 + l * experts * 2 * inter * hidden, s.t, s.topk_i, tiles, k, rows * k,
+                       hidden, 2 * inter, stream);
     gpu::add_expert_bias(s.mlp1_out, w.b_mlp1 + l * experts * 2 * inter, s.topk_i, rows * k, 2 * inter, stream);
     see(Stage::kMlp1, l, s.mlp1_out);
     gpu::swiglu(s.gate_up, s.gate, s.up, s.mlp1_out, rows * k, inter, p.swiglu_limit, stream);
     see(Stage::kSwiglu, l, s.gate_up);
-    gpu::expert_matvec(s.tb2, w.w_mlp2 + l * experts * hidden * inter, s.gate_up, s.topk_i, 1, rows * k, inter, hidden,
-                       stream);
+    gpu::expert_matvec(s.tb2, w.w_mlp2 + l * experts * hidden * inter, s.gate_up, s.topk_i, tiles, 1, rows * k, inter,
+                       hidden, stream);
     gpu::add_expert_bias(s.tb2, w.b_mlp2 + l * experts * hidden, s.topk_i, rows * k, hidden, stream);
     see(Stage::kMlp2, l, s.tb2);
     gpu::expert_combine(s.e_agg, s.tb2, s.topk_v, s.topk_i, rows, k, hidden, stream);
@@ -147,67 +166,123 @@ float *forward_hip(Transformer *transformer, int token, int pos) {
     see(Stage::kMlpResidual, l, s.x);
   }
 
-  // final norm, logits
-  gpu::rmsnorm(s.t, s.x, w.rms_out_w, rows, hidden, stream);
+  // final norm, logits and argmax of the rows after which a token is sampled
+  if (logit_rows == 0) return;
+  gpu::gather_rows(s.last, s.x, d_logit_rows, logit_rows, hidden, stream);
+  gpu::rmsnorm(s.t, s.last, w.rms_out_w, logit_rows, hidden, stream);
   see(Stage::kFinalNorm, 0, s.t);
-  gpu::matvec(s.logits, w.out, s.t, rows, hidden, p.vocab_size, stream);
+  gpu::matvec(s.logits, w.out, s.t, logit_rows, hidden, p.vocab_size, stream);
   see(Stage::kLogits, 0, s.logits);
-  gpu::copy_to_host(device.h_logits, s.logits, p.vocab_size, stream);
-  HIP_CHECK(hipStreamSynchronize(stream));
+  gpu::argmax(s.next_tokens, s.logits, logit_rows, p.vocab_size, stream);
+}
+
+// forward() of run.cpp on the device: logits (vocab_size floats on the host, valid until the next call) of `token` at
+// position `pos`. Positions before pos must have been forwarded; 0 <= pos < seq_len, 0 <= token < vocab_size.
+float *forward_hip(Transformer *transformer, int token, int pos) {
+  getp_hip::Device &device = getp_hip::device;
+  const Config &p = transformer->config;
+  if (!device.ready || token < 0 || token >= p.vocab_size || pos < 0 || pos >= p.seq_len) {
+    fprintf(stderr, "error: forward_hip(token %d, position %d): %s\n", token, pos,
+            device.ready ? "outside the model's vocabulary or sequence" : "call warm_up first");
+    exit(EXIT_FAILURE);
+  }
+  forward_rows(transformer, device, {{token}, {pos}, {0}, {0}, {0}});
+  getp_hip::copy_to_host(device.h_logits, device.s.logits, p.vocab_size, device.stream);
+  HIP_CHECK(hipStreamSynchronize(device.stream));
   return device.h_logits;
 }
 
-// Generates for one request: feeds the prompt one token a step, then samples, until a stop token or `steps` forwards.
-// out: at least steps - prompt.size() + 2 ints; ends with -1. Returns the number of generated tokens.
-static int generate_tokens(Transformer *transformer, Sampler *sampler, const std::vector<int> &prompt, int steps,
-                           int *out) {
-  int count = 0, token = prompt[0];
-  for (int pos = 0; pos < steps; pos++) {
-#ifdef GETP_REFERENCE
-    float *logits = forward(transformer, token, pos);
-#else
-    float *logits = forward_hip(transformer, token, pos);
-#endif
-    if (pos + 1 < (int)prompt.size()) {
-      token = prompt[pos + 1];
-      continue;
-    }
-    token = sample(sampler, logits);
-    out[count++] = token;
-    if (token == 199999 || token == 200002) break;  // <|endoftext|>, <|return|>
-  }
-  out[count] = -1;
-  return count;
+// The tokens of a request's prompt; empty, with a warning, for one that is blank or longer than the steps: its output
+// line stays empty.
+static std::vector<int> encode_prompt(Tokenizer *tokenizer, Requests *requests, int r) {
+  const char *text = get_str_req_ptr(requests, r);
+  std::vector<int> prompt(strlen(text) + 3);  // a byte gives at most one token
+  int count = 0;
+  encode(tokenizer, text, -1, -1, prompt.data(), &count, (int)prompt.size());
+  prompt.resize(count);
+  if (count > 0 && count <= requests->max_seq_len) return prompt;
+  if (count == 0)
+    fprintf(stderr, "warning: input line %d: blank prompt; its output line stays empty\n", r + 2);
+  else
+    fprintf(stderr, "warning: input line %d: %d prompt tokens exceed the %d steps of -n; its output line stays empty\n",
+            r + 2, count, requests->max_seq_len);
+  return {};
 }
 
-// All requests, one after the other. Returns the number of generated tokens: the stop token counts, prompts do not.
-// A prompt that is blank or longer than the steps gets an empty output line and a warning.
-// With GETP_REFERENCE defined the CPU's forward serves them: the program to compare with.
+static bool is_stop_token(int token) { return token == 199999 || token == 200002; }  // <|endoftext|>, <|return|>
+
+#ifdef GETP_REFERENCE
+// All requests, one after the other, by the CPU's forward: the program to compare with.
 long long inference(Transformer *transformer, Tokenizer *tokenizer, Sampler *sampler, Requests *requests) {
   long long generated = 0;
-  const bool terminal = isatty(STDERR_FILENO);
+  const auto samplers = getp_hip::samplers_of_requests(*sampler, requests->num_reqs);
   for (int r = 0; r < requests->num_reqs; r++) {
-    if (terminal) fprintf(stderr, "\rrequest %d of %d, %lld tokens ", r + 1, requests->num_reqs, generated);
-    const char *text = get_str_req_ptr(requests, r);
-    int *out = get_tok_gen_ptr(requests, r);
-    out[0] = -1;
-    std::vector<int> prompt(strlen(text) + 3);  // a byte gives at most one token
-    int prompt_tokens = 0;
-    encode(tokenizer, text, -1, -1, prompt.data(), &prompt_tokens, (int)prompt.size());
-    prompt.resize(prompt_tokens);
-    const int steps = requests->max_seq_len;
-    if (prompt.empty())
-      fprintf(stderr, "warning: input line %d: blank prompt; its output line stays empty\n", r + 2);
-    else if (prompt_tokens > steps)
-      fprintf(stderr,
-              "warning: input line %d: %d prompt tokens exceed the %d steps of -n; its output line stays empty\n",
-              r + 2, prompt_tokens, steps);
+    const std::vector<int> prompt = encode_prompt(tokenizer, requests, r);
+    int *out = get_tok_gen_ptr(requests, r), count = 0;
+    Sampler own = samplers(r);
+    for (int pos = 0, token; pos < requests->max_seq_len && !prompt.empty(); pos++) {
+      float *logits = forward(transformer, pos < (int)prompt.size() ? prompt[pos] : token, pos);
+      if (pos + 1 < (int)prompt.size()) continue;
+      out[count++] = token = sample(&own, logits);
+      if (is_stop_token(token)) break;
+    }
+    out[count] = -1;
+    generated += count;
+  }
+  return generated;
+}
+#else
+// All requests, as many at a time as the device has slots. Returns the number of generated tokens: the stop token
+// counts, prompts do not. A request's tokens do not depend on what it is served with.
+long long inference(Transformer *transformer, Tokenizer *tokenizer, Sampler *sampler, Requests *requests) {
+  namespace gpu = getp_hip;
+  gpu::Device &device = gpu::device;
+  const Config &p = transformer->config;
+  const bool terminal = isatty(STDERR_FILENO), greedy = sampler->temperature == 0.0f;
+  const auto own_sampler = gpu::samplers_of_requests(*sampler, requests->num_reqs);
+  std::vector<int> counts(requests->num_reqs, 0);
+  std::vector<Sampler> samplers;
+  for (int r = 0; r < requests->num_reqs; r++) samplers.push_back(own_sampler(r));
+
+  int next = 0, done = 0;
+  long long generated = 0;
+  gpu::Scheduler scheduler(device.batch.slots, device.batch.rows, device.batch.chunk,
+                           [&](gpu::ScheduledRequest &request) {
+                             while (next < requests->num_reqs) {
+                               request = {next, encode_prompt(tokenizer, requests, next), requests->max_seq_len};
+                               get_tok_gen_ptr(requests, next++)[0] = -1;
+                               if (!request.prompt.empty()) return true;
+                               done++;
+                             }
+                             return false;
+                           });
+  const auto start = std::chrono::steady_clock::now();
+  for (gpu::Batch batch; scheduler.compose(batch);) {
+    forward_rows(transformer, device, batch);
+    const size_t sampled = batch.logit_rows.size();
+    if (greedy)
+      gpu::copy_to_host(device.h_next_tokens, device.s.next_tokens, sampled, device.stream);
     else
-      generated += generate_tokens(transformer, sampler, prompt, steps, out);
+      gpu::copy_to_host(device.h_logits, device.s.logits, sampled * p.vocab_size, device.stream);
+    HIP_CHECK(hipStreamSynchronize(device.stream));
+    for (size_t i = 0; i < sampled; i++) {
+      const int sequence = batch.logit_sequences[i], r = scheduler.request_of(sequence).index;
+      const int token = greedy ? device.h_next_tokens[i] : sample(&samplers[r], device.h_logits + i * p.vocab_size);
+      int *out = get_tok_gen_ptr(requests, r);
+      out[counts[r]++] = token;
+      out[counts[r]] = -1;
+      generated++;
+      done += scheduler.take(sequence, token, is_stop_token(token));
+    }
+    if (!terminal) continue;
+    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    fprintf(stderr, "\r%d of %d requests done, %lld tokens, %.0f tok/s ", done, requests->num_reqs, generated,
+            (double)generated / seconds);
   }
   if (terminal) fprintf(stderr, "\r\033[K");
   return generated;
 }
+#endif
 
 #endif  // C++17
 #endif  // GETP_RUN

@@ -7,6 +7,8 @@
 
 #include "bf16.hpp"
 #include "hip_utils.h"
+#include "kernels/attention.hip"
+#include "kernels/expert_tiles.hip"
 
 namespace getp_hip {
 
@@ -52,40 +54,63 @@ struct DeviceWeights {
   }
 };
 
-// `rows` tokens go through the kernels at once (one for now); per-expert buffers have a row for each chosen expert.
+// How many tokens go through the kernels at once, and where each sequence keeps its keys and values.
+struct BatchShape {
+  int rows;   // tokens of a step, at most
+  int slots;  // sequences at a time; also rows of logits
+  int chunk;  // prompt tokens of one sequence in a step, at most
+
+  // Positions that a slot keeps in layer l. Even layers see the last sliding_window positions only, so they keep a
+  // ring: the window and the rest of the longest chunk, whose first rows still need the old keys.
+  int cache_length(const Config &p, int l) const {
+    if (p.sliding_window <= 0 || l % 2 != 0) return p.seq_len;
+    return std::min(p.seq_len, p.sliding_window + chunk - 1);
+  }
+
+  // Where layer l begins in the cache, in floats: layers of (slots, length, KV) one behind the other.
+  size_t cache_offset(const Config &p, int l) const {
+    const size_t even = (size_t)(l + 1) / 2, odd = (size_t)l / 2;
+    return (even * cache_length(p, 0) + odd * p.seq_len) * slots * p.n_kv_heads * p.head_dim;
+  }
+};
+
+// Per-row buffers have room for BatchShape::rows rows; per-expert buffers have a row for each chosen expert.
 struct DeviceState {
-  float *x;             // (rows, H) the residual stream
-  float *t;             // (rows, H) its norm
-  float *tb;            // (rows, A) attention output
-  float *tb2;           // (rows, k, H) outputs of the experts; of attention's projection (rows, H)
-  float *router_score;  // (rows, E)
-  float *topk_v;        // (rows, k)
-  int *topk_i;          // (rows, k)
-  float *mlp1_out;      // (rows, k, 2I)
-  float *gate;          // (rows, k, I)
-  float *up;            // (rows, k, I)
-  float *gate_up;       // (rows, k, I)
-  float *e_agg;         // (rows, H)
-  float *qkv;           // (rows, Q)
-  float *q;             // (rows, A)
-  float *k;             // (rows, KV)
-  float *v;             // (rows, KV)
-  float *att;           // (rows, n_attn_heads, seq_len + 1): the sink stands one past the last position
-  float *logits;        // (rows, V)
-  float *key_cache;     // (L, seq_len, KV)
-  float *value_cache;   // (L, seq_len, KV)
-  int window;           // positions that even layers see, in place of a mask; 0: all
-  float *cos_table;     // (seq_len, head_dim / 2), what the host's compute_cos_sin gives
-  float *sin_table;     // (seq_len, head_dim / 2)
-  int *tokens;          // (rows)
-  int *positions;       // (rows)
+  float *x;                  // (rows, H) the residual stream
+  float *t;                  // (rows, H) its norm
+  float *tb;                 // (rows, A) attention output
+  float *tb2;                // (rows, k, H) outputs of the experts; of attention's projection (rows, H)
+  float *router_score;       // (rows, E)
+  float *topk_v;             // (rows, k)
+  int *topk_i;               // (rows, k)
+  ExpertTile *expert_tiles;  // rows of topk_i grouped by expert
+  int *expert_rows;          // (rows, k)
+  float *mlp1_out;           // (rows, k, 2I)
+  float *gate;               // (rows, k, I)
+  float *up;                 // (rows, k, I)
+  float *gate_up;            // (rows, k, I)
+  float *e_agg;              // (rows, H)
+  float *qkv;                // (rows, Q)
+  float *q;                  // (rows, A)
+  float *k;                  // (rows, KV)
+  float *v;                  // (rows, KV)
+  float *att;                // (rows, n_attn_heads, chunks of positions, 2 + head_dim): attention's partial sums
+  float *last;               // (slots, H) rows of x whose logits are wanted
+  float *logits;             // (slots, V)
+  int *next_tokens;          // (slots) argmax of each row of logits
+  float *key_cache;          // layers of (slots, positions, KV), see BatchShape
+  float *value_cache;        // the same
+  int window;                // positions that even layers see, in place of a mask; 0: all
+  float *cos_table;          // (seq_len, head_dim / 2), what the host's compute_cos_sin gives
+  float *sin_table;          // (seq_len, head_dim / 2)
+  int *step;                 // (4, rows): token, position and slot of each row; rows whose logits are wanted
 
   // visit(name, device pointer by reference, count of elements) for every field but the KV cache.
   template <class Visit>
-  void each(const Config &p, size_t rows, Visit visit) {
+  void each(const Config &p, const BatchShape &b, Visit visit) {
     const size_t V = p.vocab_size, H = p.hidden_dim, E = p.n_experts, I = p.intermediate_dim, K = p.experts_per_token;
     const size_t A = (size_t)p.n_attn_heads * p.head_dim, KV = (size_t)p.n_kv_heads * p.head_dim, Q = A + 2 * KV;
-    const size_t angles = (size_t)p.seq_len * (p.head_dim / 2);
+    const size_t angles = (size_t)p.seq_len * (p.head_dim / 2), rows = b.rows, slots = b.slots;
     visit("x", x, rows * H);
     visit("t", t, rows * H);
     visit("tb", tb, rows * A);
@@ -93,6 +118,8 @@ struct DeviceState {
     visit("router_score", router_score, rows * E);
     visit("topk_v", topk_v, rows * K);
     visit("topk_i", topk_i, rows * K);
+    visit("expert_tiles", expert_tiles, expert_tile_count((int)(rows * K), (int)E));
+    visit("expert_rows", expert_rows, rows * K);
     visit("mlp1_out", mlp1_out, rows * K * 2 * I);
     visit("gate", gate, rows * K * I);
     visit("up", up, rows * K * I);
@@ -102,18 +129,19 @@ struct DeviceState {
     visit("q", q, rows * A);
     visit("k", k, rows * KV);
     visit("v", v, rows * KV);
-    visit("att", att, rows * p.n_attn_heads * ((size_t)p.seq_len + 1));
-    visit("logits", logits, rows * V);
+    visit("att", att, rows * p.n_attn_heads * attention_chunks(p.seq_len - 1, 0) * ((size_t)p.head_dim + 2));
+    visit("last", last, slots * H);
+    visit("logits", logits, slots * V);
+    visit("next_tokens", next_tokens, slots);
     visit("cos_table", cos_table, angles);
     visit("sin_table", sin_table, angles);
-    visit("tokens", tokens, rows);
-    visit("positions", positions, rows);
+    visit("step", step, 4 * rows);
   }
 
   // The same for the KV cache.
   template <class Visit>
-  void each_cache(const Config &p, Visit visit) {
-    const size_t count = (size_t)p.n_layers * p.seq_len * p.n_kv_heads * p.head_dim;
+  void each_cache(const Config &p, const BatchShape &b, Visit visit) {
+    const size_t count = b.cache_offset(p, p.n_layers);
     visit("key_cache", key_cache, count);
     visit("value_cache", value_cache, count);
   }

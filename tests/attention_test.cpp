@@ -1,9 +1,8 @@
 // The attention block: scores with sink and window, softmax, weighted sum of values, against double.
 #include "kernel_testing.hpp"
 
-#include "../hip/kernels/attention_scores.hip"
-#include "../hip/kernels/attention_values.hip"
-#include "../hip/kernels/softmax.hip"
+#include "../hip/kernels/append_kv.hip"
+#include "../hip/kernels/attention.hip"
 
 using AttentionTest = KernelTest;
 INSTANTIATE_KERNEL_TEST(AttentionTest);
@@ -38,35 +37,54 @@ static std::vector<double> reference(const Shape &p, const std::vector<int> &pos
   return out;
 }
 
-static void check(KernelTest &, const Shape &p, const std::vector<int> &positions, const std::vector<float> &q,
-                  std::vector<float> keys, std::vector<float> values, const std::vector<float> &sinks, bool windowed) {
-  const std::vector<double> expected = reference(p, positions, q, keys, values, sinks, windowed);
+// Runs the kernel with the rows' sequences in slots of a cache that keeps `length` positions of each (0: all), and with
+// NaN wherever a slot holds nothing.
+static std::vector<float> run(const Shape &p, const std::vector<int> &positions, const std::vector<int> &slots,
+                              const std::vector<float> &q, const std::vector<float> &keys,
+                              const std::vector<float> &values, const std::vector<float> &sinks, bool windowed,
+                              int length = 0) {
+  if (length == 0) length = p.seq_len;
   const int rows = (int)positions.size(), longest = *std::max_element(positions.begin(), positions.end());
-  // What lies past the last position was never written: reading it must show.
-  const size_t used = (size_t)(longest + 1) * p.kv_heads * p.head_dim;
-  std::fill(keys.begin() + used, keys.end(), NAN);
-  std::fill(values.begin() + used, values.end(), NAN);
-  const size_t stride = (size_t)p.seq_len + 1;
-  Buffer<float> d_q(q), d_keys(keys), d_values(values), d_sinks(sinks);
-  Buffer<float> d_att((size_t)rows * p.heads * stride), d_out(q.size());
-  Buffer<int> d_positions(positions);
+  const size_t kv = (size_t)p.kv_heads * p.head_dim;
+  const int slot_count = *std::max_element(slots.begin(), slots.end()) + 1;
+  std::vector<float> key_cache(slot_count * length * kv, NAN), value_cache = key_cache;
+  std::vector<int> last(slot_count, -1);
+  for (int r = 0; r < rows; r++) last[slots[r]] = std::max(last[slots[r]], positions[r]);
+  for (int slot = 0; slot < slot_count; slot++)
+    for (int t = 0; t <= last[slot]; t++)
+      for (size_t i = 0; i < kv; i++) {
+        key_cache[((size_t)slot * length + t % length) * kv + i] = keys[t * kv + i];
+        value_cache[((size_t)slot * length + t % length) * kv + i] = values[t * kv + i];
+      }
   const int window = windowed ? p.window : 0;
-  getp_hip::attention_scores(d_att.data(), d_q.data(), d_keys.data(), d_sinks.data(), d_positions.data(), longest, rows,
-                             p.heads, p.kv_heads, p.head_dim, stride, window, nullptr);
-  getp_hip::attention_softmax(d_att.data(), d_positions.data(), rows, p.heads, stride, nullptr);
-  getp_hip::attention_values(d_out.data(), d_att.data(), d_values.data(), d_positions.data(), rows, p.heads, p.kv_heads,
-                             p.head_dim, stride, window, nullptr);
-  EXPECT_TRUE(all_near(d_out.fetch(), expected, 5e-4)) << "position " << longest << ", window " << window;
-  d_att.fetch();  // its guards: at the last position the sink is the row's last element
+  Buffer<float> d_q(q), d_keys(key_cache), d_values(value_cache), d_sinks(sinks), d_out(q.size());
+  Buffer<float> d_partial((size_t)rows * p.heads * getp_hip::attention_chunks(longest, window) * (p.head_dim + 2));
+  Buffer<int> d_positions(positions), d_slots(slots);
+  getp_hip::attention(d_out.data(), d_partial.data(), d_q.data(), d_keys.data(), d_values.data(), d_sinks.data(),
+                      d_positions.data(), d_slots.data(), longest, rows, p.heads, p.kv_heads, p.head_dim, length,
+                      window, nullptr);
+  d_partial.fetch();  // its guards
+  return d_out.fetch();
+}
+
+static void check(const Shape &p, const std::vector<int> &positions, const std::vector<float> &q,
+                  const std::vector<float> &keys, const std::vector<float> &values, const std::vector<float> &sinks,
+                  bool windowed) {
+  const std::vector<double> expected = reference(p, positions, q, keys, values, sinks, windowed);
+  std::vector<int> slots;
+  for (size_t r = 0; r < positions.size(); r++) slots.push_back((int)r);
+  EXPECT_TRUE(all_near(run(p, positions, slots, q, keys, values, sinks, windowed), expected, 5e-4))
+      << "position " << positions[0] << ", " << (windowed ? "window" : "no window");
 }
 
 TEST_P(AttentionTest, EveryEdgeOfTheWindow) {
-  for (const Shape &p : {Shape{6, 2, 32, 160, 24}, Shape{8, 1, 64, 300, 128}, Shape{4, 4, 20, 70, 16}})
+  for (const Shape &p : {Shape{6, 2, 32, 160, 24}, Shape{8, 1, 64, 300, 128}, Shape{4, 4, 20, 70, 16},
+                         Shape{10, 1, 200, 90, 40}, Shape{2, 1, 32, 1300, 600}})
     for (bool windowed : {false, true})
       for (int position : {0, 1, p.window - 1, p.window, p.window + 1, 2 * p.window, p.seq_len - 1}) {
         const size_t cache = (size_t)p.seq_len * p.kv_heads * p.head_dim;
-        check(*this, p, {position}, normal((size_t)p.heads * p.head_dim, 2), normal(cache), normal(cache),
-              normal(p.heads), windowed);
+        check(p, {position}, normal((size_t)p.heads * p.head_dim, 2), normal(cache), normal(cache), normal(p.heads),
+              windowed);
       }
 }
 
@@ -75,13 +93,58 @@ TEST_P(AttentionTest, RowsOfDifferentPositionsTogether) {
   const std::vector<int> positions = {159, 0, 24, 80};
   const size_t cache = (size_t)p.seq_len * p.kv_heads * p.head_dim;
   for (bool windowed : {false, true})
-    check(*this, p, positions, normal(positions.size() * p.heads * p.head_dim), normal(cache), normal(cache),
-          normal(p.heads), windowed);
+    check(p, positions, normal(positions.size() * p.heads * p.head_dim), normal(cache), normal(cache), normal(p.heads),
+          windowed);
 }
 
 // A sink far above all scores takes nearly all the weight, one far below takes none.
 TEST_P(AttentionTest, TheSinkTakesItsShare) {
   const Shape p = {2, 1, 32, 40, 8};
   const size_t cache = (size_t)p.seq_len * p.kv_heads * p.head_dim;
-  check(*this, p, {20}, normal((size_t)p.heads * p.head_dim), normal(cache), normal(cache), {20.0f, -20.0f}, false);
+  check(p, {20}, normal((size_t)p.heads * p.head_dim), normal(cache), normal(cache), {20.0f, -20.0f}, false);
+}
+
+// The same rows in one batch, in another order, in other slots, one by one, and from a ring: the same bits.
+TEST_P(AttentionTest, ARowDependsOnItsOwnSequenceAlone) {
+  const Shape p = {6, 2, 32, 700, 24};
+  const size_t kv = (size_t)p.kv_heads * p.head_dim, width = (size_t)p.heads * p.head_dim;
+  const std::vector<float> keys = normal(p.seq_len * kv), values = normal(p.seq_len * kv), sinks = normal(p.heads);
+  const std::vector<int> positions = {699, 0, 24, 80, 512};
+  const std::vector<float> q = normal(positions.size() * width);
+  for (bool windowed : {false, true}) {
+    const std::vector<float> together = run(p, positions, {0, 1, 2, 3, 4}, q, keys, values, sinks, windowed);
+    std::vector<float> reversed_q;
+    for (size_t r = positions.size(); r-- > 0;)
+      reversed_q.insert(reversed_q.end(), q.begin() + r * width, q.begin() + (r + 1) * width);
+    const std::vector<float> reversed =
+        run(p, {512, 80, 24, 0, 699}, {2, 0, 4, 1, 3}, reversed_q, keys, values, sinks, windowed);
+    for (size_t r = 0; r < positions.size(); r++) {
+      const std::vector<float> row(together.begin() + r * width, together.begin() + (r + 1) * width);
+      const std::vector<float> own(q.begin() + r * width, q.begin() + (r + 1) * width);
+      const size_t back = (positions.size() - 1 - r) * width;
+      EXPECT_EQ(row, std::vector<float>(reversed.begin() + back, reversed.begin() + back + width)) << "row " << r;
+      EXPECT_EQ(row, run(p, {positions[r]}, {0}, own, keys, values, sinks, windowed)) << "row " << r;
+      if (!windowed) continue;
+      EXPECT_EQ(row, run(p, {positions[r]}, {1}, own, keys, values, sinks, true, p.window)) << "ring, row " << r;
+    }
+  }
+}
+
+// append_kv puts each row where attention looks for it.
+TEST_P(AttentionTest, KeysAndValuesJoinTheRingOfTheirSlot) {
+  const int slots = 3, length = 5, kv_dim = 300;
+  const std::vector<int> positions = {0, 7, 4, 12}, row_slots = {2, 0, 2, 1};
+  const std::vector<float> k = normal(positions.size() * kv_dim), v = normal(positions.size() * kv_dim);
+  std::vector<float> before(slots * length * kv_dim, 0.5f), keys = before, values = before;
+  Buffer<float> d_keys(before), d_values(before), d_k(k), d_v(v);
+  Buffer<int> d_positions(positions), d_slots(row_slots);
+  getp_hip::append_kv(d_keys.data(), d_values.data(), d_k.data(), d_v.data(), d_positions.data(), d_slots.data(),
+                      length, (int)positions.size(), kv_dim, nullptr);
+  for (size_t r = 0; r < positions.size(); r++) {
+    const size_t at = ((size_t)row_slots[r] * length + positions[r] % length) * kv_dim;
+    std::copy_n(k.begin() + r * kv_dim, kv_dim, keys.begin() + at);
+    std::copy_n(v.begin() + r * kv_dim, kv_dim, values.begin() + at);
+  }
+  EXPECT_EQ(d_keys.fetch(), keys);
+  EXPECT_EQ(d_values.fetch(), values);
 }

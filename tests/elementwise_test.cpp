@@ -1,9 +1,10 @@
 // Elementwise kernels and reductions over rows, each against a reference in double.
 #include "kernel_testing.hpp"
 
-#include "../hip/kernels/append_kv.hip"
+#include "../hip/kernels/argmax.hip"
 #include "../hip/kernels/bias.hip"
 #include "../hip/kernels/embedding.hip"
+#include "../hip/kernels/gather_rows.hip"
 #include "../hip/kernels/residual.hip"
 #include "../hip/kernels/rmsnorm.hip"
 #include "../hip/kernels/rope.hip"
@@ -74,19 +75,6 @@ TEST_P(ElementwiseTest, SoftmaxWithin5e6) {
   }
 }
 
-TEST_P(ElementwiseTest, AttentionSoftmaxCoversPositionsAndSink) {
-  const int heads = 3, stride = 301;
-  const std::vector<int> positions = {0, 1, 130, 299};
-  const std::vector<float> x = normal(positions.size() * heads * stride, 4);
-  std::vector<double> reference(x.begin(), x.end());
-  for (size_t r = 0; r < positions.size(); r++)
-    for (int h = 0; h < heads; h++) softmax_reference(reference.data() + (r * heads + h) * stride, positions[r] + 2);
-  Buffer<float> d_x(x);
-  Buffer<int> d_positions(positions);
-  getp_hip::attention_softmax(d_x.data(), d_positions.data(), (int)positions.size(), heads, stride, nullptr);
-  EXPECT_TRUE(all_near(d_x.fetch(), reference, 5e-6));
-}
-
 TEST_P(ElementwiseTest, RopeWithin5e6) {
   for (int head_dim : {2, 32, 64})
     for (int heads : {1, 5, 64}) {
@@ -140,25 +128,50 @@ TEST_P(ElementwiseTest, BiasIsAddedToEachRowAndByExpert) {
     }
 }
 
-TEST_P(ElementwiseTest, SplitQkvAndAppendKv) {
-  const int rows = 3, q_dim = 192, kv_dim = 65, width = q_dim + 2 * kv_dim, seq_len = 9;
+TEST_P(ElementwiseTest, SplitQkv) {
+  const int rows = 3, q_dim = 192, kv_dim = 65, width = q_dim + 2 * kv_dim;
   const std::vector<float> qkv = normal((size_t)rows * width);
-  const std::vector<int> positions = {8, 0, 4};
   Buffer<float> d_qkv(qkv), d_q((size_t)rows * q_dim), d_k((size_t)rows * kv_dim), d_v((size_t)rows * kv_dim);
-  Buffer<float> d_keys((size_t)seq_len * kv_dim), d_values((size_t)seq_len * kv_dim);
-  Buffer<int> d_positions(positions);
   getp_hip::split_qkv(d_q.data(), d_k.data(), d_v.data(), d_qkv.data(), rows, q_dim, kv_dim, nullptr);
-  getp_hip::append_kv(d_keys.data(), d_values.data(), d_k.data(), d_v.data(), d_positions.data(), rows, kv_dim,
-                      nullptr);
-  const std::vector<float> q = d_q.fetch(), keys = d_keys.fetch(), values = d_values.fetch();
-  size_t written = 0;
+  const std::vector<float> q = d_q.fetch(), k = d_k.fetch(), v = d_v.fetch();
   for (int r = 0; r < rows; r++) {
     for (int i = 0; i < q_dim; i++) ASSERT_EQ(q[r * q_dim + i], qkv[r * width + i]);
     for (int i = 0; i < kv_dim; i++) {
-      ASSERT_EQ(keys[positions[r] * kv_dim + i], qkv[r * width + q_dim + i]);
-      ASSERT_EQ(values[positions[r] * kv_dim + i], qkv[r * width + q_dim + kv_dim + i]);
+      ASSERT_EQ(k[r * kv_dim + i], qkv[r * width + q_dim + i]);
+      ASSERT_EQ(v[r * kv_dim + i], qkv[r * width + q_dim + kv_dim + i]);
     }
   }
-  for (float value : keys) written += !std::isnan(value);
-  EXPECT_EQ(written, (size_t)rows * kv_dim) << "other positions of the cache must stay as they were";
+}
+
+TEST_P(ElementwiseTest, GatherRows) {
+  const int n = 300;
+  const std::vector<float> x = normal((size_t)5 * n);
+  const std::vector<int> index = {4, 0, 4};
+  Buffer<float> d_x(x), d_out(index.size() * n);
+  Buffer<int> d_index(index);
+  getp_hip::gather_rows(d_out.data(), d_x.data(), d_index.data(), (int)index.size(), n, nullptr);
+  const std::vector<float> out = d_out.fetch();
+  for (size_t r = 0; r < index.size(); r++)
+    for (int i = 0; i < n; i++) ASSERT_EQ(out[r * n + i], x[(size_t)index[r] * n + i]);
+}
+
+// Against std::max_element, which takes the first of equal elements as sample_argmax does.
+TEST_P(ElementwiseTest, ArgmaxTakesTheLowestOfEqualIndices) {
+  const int rows = 6;
+  for (int n : {1, 2, 255, 256, 257, 5000}) {
+    std::vector<float> x = normal((size_t)rows * n);
+    for (int i = 0; i < n; i++) x[n + i] = 1.5f;                      // all equal
+    for (int i = 0; i < n; i++) x[2 * n + i] = i % 2 ? 0.0f : -0.0f;  // zeros of both signs are equal
+    x[3 * n + n - 1] = x[3 * n + n / 2] = 1000;                       // a tie far apart
+    for (int i = 0; i < n; i++) x[4 * n + i] = -INFINITY;
+    x[5 * n + n - 1] = INFINITY;
+    Buffer<float> d_x(x);
+    Buffer<int> d_tokens(rows);
+    getp_hip::argmax(d_tokens.data(), d_x.data(), rows, n, nullptr);
+    const std::vector<int> tokens = d_tokens.fetch();
+    for (int r = 0; r < rows; r++) {
+      const auto row = x.begin() + (size_t)r * n;
+      EXPECT_EQ(tokens[r], std::max_element(row, row + n) - row) << "row " << r << " of " << n;
+    }
+  }
 }

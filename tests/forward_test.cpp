@@ -207,6 +207,57 @@ TEST_F(ForwardTest, AnEarlierPositionStartsANewSequence) {
   finish(&transformer, nullptr);
 }
 
+// Prompts in chunks, rows of several sequences, any order and any slot: the bits of one token at a time, alone.
+TEST_F(ForwardTest, ARowsLogitsDoNotDependOnItsBatch) {
+  load(kTiny);
+  setenv("GETP_BATCH", "5", 1);
+  warm_up(&transformer, nullptr);
+  const int vocab = config().vocab_size, tokens = 70;
+  const auto token_of = [](int sequence, int pos) { return (sequence * 131 + pos * 37) % 512; };
+  std::vector<std::vector<float>> alone(3);
+  for (int sequence = 0; sequence < 3; sequence++)
+    for (int pos = 0; pos < tokens; pos++) {
+      const float *logits = forward_hip(&transformer, token_of(sequence, pos), pos);
+      alone[sequence].insert(alone[sequence].end(), logits, logits + vocab);
+    }
+  getp_hip::Device &device = getp_hip::device;
+  const int slots[] = {3, 0, 4}, chunks[] = {1, 7, 28};
+  int next[3] = {};
+  while (next[0] < tokens) {
+    getp_hip::Batch batch;
+    for (int sequence : {2, 0, 1})
+      for (int i = 0; i < chunks[sequence] && next[sequence] < tokens; i++, next[sequence]++) {
+        batch.tokens.push_back(token_of(sequence, next[sequence]));
+        batch.positions.push_back(next[sequence]);
+        batch.slots.push_back(slots[sequence]);
+        if (i > 0) continue;
+        batch.logit_rows.push_back((int)batch.tokens.size() - 1);
+        batch.logit_sequences.push_back(sequence);
+      }
+    forward_rows(&transformer, device, batch);
+    getp_hip::copy_to_host(device.h_logits, device.s.logits, batch.logit_rows.size() * vocab, device.stream);
+    getp_hip::copy_to_host(device.h_next_tokens, device.s.next_tokens, batch.logit_rows.size(), device.stream);
+    HIP_CHECK(hipStreamSynchronize(device.stream));
+    for (size_t i = 0; i < batch.logit_rows.size(); i++) {
+      const int sequence = batch.logit_sequences[i], pos = batch.positions[batch.logit_rows[i]];
+      const float *expected = alone[sequence].data() + (size_t)pos * vocab, *logits = device.h_logits + i * vocab;
+      ASSERT_EQ(memcmp(logits, expected, vocab * sizeof(float)), 0) << "sequence " << sequence << ", position " << pos;
+      ASSERT_EQ(device.h_next_tokens[i], argmax(expected, vocab));
+    }
+  }
+  finish(&transformer, nullptr);
+  unsetenv("GETP_BATCH");
+}
+
+TEST_F(ForwardTest, ABatchSizeThatIsNoneIsRefused) {
+  load(kTiny);
+  for (const char *text : {"0", "-3", "many", "40000"}) {
+    setenv("GETP_BATCH", text, 1);
+    EXPECT_EXIT(warm_up(&transformer, nullptr), testing::ExitedWithCode(1), "error: GETP_BATCH=");
+  }
+  unsetenv("GETP_BATCH");
+}
+
 TEST_F(ForwardTest, MisuseIsRefused) {
   load(kTiny);
   EXPECT_EXIT(forward_hip(&transformer, 0, 0), testing::ExitedWithCode(1), "call warm_up first");

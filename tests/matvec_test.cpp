@@ -29,14 +29,19 @@ static std::vector<double> reference(const std::vector<W> &w, const std::vector<
 
 template <class W>
 static std::vector<float> run(const std::vector<W> &w, const std::vector<float> &x, int rows, int n, int d,
-                              const std::vector<int> &experts, int share) {
+                              const std::vector<int> &experts, int share, bool grouped = false) {
   Buffer<W> d_w(w);
   Buffer<float> d_x(x), d_out((size_t)rows * d);
   if (experts.empty()) {
     getp_hip::matvec(d_out.data(), d_w.data(), d_x.data(), rows, n, d, nullptr);
   } else {
-    Buffer<int> d_experts(experts);
-    getp_hip::expert_matvec(d_out.data(), d_w.data(), d_x.data(), d_experts.data(), share, rows, n, d, nullptr);
+    const int n_experts = (int)(w.size() / ((size_t)d * n));
+    Buffer<int> d_experts(experts), d_rows((size_t)rows);
+    Buffer<getp_hip::ExpertTile> d_tiles(getp_hip::expert_tile_count(rows, n_experts));
+    getp_hip::ExpertTiles tiles;
+    if (grouped)
+      tiles = getp_hip::expert_tiles(d_tiles.data(), d_rows.data(), d_experts.data(), rows, n_experts, nullptr);
+    getp_hip::expert_matvec(d_out.data(), d_w.data(), d_x.data(), d_experts.data(), tiles, share, rows, n, d, nullptr);
     return d_out.fetch();
   }
   return d_out.fetch();
@@ -91,11 +96,32 @@ TEST_P(MatvecTest, UnalignedPointersTakeTheScalarPath) {
 
 // A row's result may not depend on what rows stand beside it.
 TEST_P(MatvecTest, RowsAreIndependentOfTheBatch) {
-  const int rows = 5, n = 2880, d = 19;
-  const std::vector<float> w = normal((size_t)d * n), x = normal((size_t)rows * n);
-  const std::vector<float> together = run(w, x, rows, n, d, {}, 1);
-  for (int r = 0; r < rows; r++) {
-    const std::vector<float> alone = run(w, {x.begin() + r * n, x.begin() + (r + 1) * n}, 1, n, d, {}, 1);
-    EXPECT_EQ(alone, std::vector<float>(together.begin() + r * d, together.begin() + (r + 1) * d)) << "row " << r;
+  for (int n : {96, 200, 263, 2880}) {
+    const int rows = 19, d = 19;
+    const std::vector<float> w = normal((size_t)d * n), x = normal((size_t)rows * n);
+    const std::vector<bf16> w16 = rounded(w);
+    const std::vector<float> together = run(w, x, rows, n, d, {}, 1), together16 = run(w16, x, rows, n, d, {}, 1);
+    for (int r = 0; r < rows; r++) {
+      const std::vector<float> own(x.begin() + r * n, x.begin() + (r + 1) * n);
+      const auto row = [&](const std::vector<float> &all) {
+        return std::vector<float>(all.begin() + r * d, all.begin() + (r + 1) * d);
+      };
+      EXPECT_EQ(run(w, own, 1, n, d, {}, 1), row(together)) << "K " << n << ", row " << r;
+      EXPECT_EQ(run(w16, own, 1, n, d, {}, 1), row(together16)) << "BF16, K " << n << ", row " << r;
+    }
   }
+}
+
+// Rows grouped by expert give the bits of rows on their own: experts without rows, with one, with more than a tile.
+TEST_P(MatvecTest, GroupingByExpertChangesNothing) {
+  std::vector<int> experts = {4, 0, 2, 2, 2, 7};
+  for (int i = 0; i < 30; i++) experts.push_back(i % 3 ? 5 : 1);
+  for (int n : {96, 2880})
+    for (int share : {1, 4}) {
+      const int rows = (int)experts.size(), d = 13;
+      const std::vector<bf16> w = rounded(normal((size_t)9 * d * n));
+      const std::vector<float> x = normal((size_t)rows / share * n);
+      EXPECT_EQ(run(w, x, rows, n, d, experts, share, true), run(w, x, rows, n, d, experts, share, false))
+          << "K " << n << ", share " << share;
+    }
 }

@@ -88,6 +88,26 @@ def test_wave_size_and_lane_order_change_nothing(programs, tiny, tmp_path, wave,
                              "HIP_DEVICE_ID": "1"})
 
 
+@pytest.mark.parametrize("batch", [1, 2, 7, 64])
+def test_batch_size_changes_nothing(programs, tiny, tmp_path, batch):
+    assert_same(programs, tiny, tmp_path, 32, "-n", 100, environment={"GETP_BATCH": str(batch)})
+
+
+def test_order_and_company_of_requests_change_nothing(programs, tiny, tmp_path):
+    """A request's tokens, drawn or greedy, do not depend on the batch; greedy ones not on its place in the input either."""
+    prompts = first_prompts(tmp_path, 32)
+    options = ("-n", 90, "-t", 0.9, "-p", 0.95, "-s", 5)
+    alone, _ = getp(programs[0], tiny, prompts, tmp_path / "1.txt", *options, environment={"GETP_BATCH": "1"})
+    together, _ = getp(programs[0], tiny, prompts, tmp_path / "32.txt", *options, environment={"GETP_BATCH": "32"})
+    assert alone == together and len(set(alone)) == 32
+    count, *lines = prompts.read_text(encoding="utf-8").splitlines()
+    turned = tmp_path / "turned.txt"
+    turned.write_text("\n".join([count, *lines[::-1]]) + "\n", encoding="utf-8")
+    forward, _ = getp(programs[0], tiny, prompts, tmp_path / "f.txt", "-n", 90, environment={"GETP_BATCH": "5"})
+    backward, _ = getp(programs[0], tiny, turned, tmp_path / "b.txt", "-n", 90, environment={"GETP_BATCH": "9"})
+    assert forward == backward[::-1]
+
+
 def test_blank_and_too_long_prompts_get_an_empty_line_and_a_warning(programs, tiny, tmp_path):
     (tmp_path / "input.txt").write_text("3\nHello\n\n" + "long " * 100 + "\n")
     hip, done = getp(programs[0], tiny, tmp_path / "input.txt", tmp_path / "out.txt", "-n", 40)

@@ -2,7 +2,9 @@
 #pragma once
 
 #include <algorithm>
+#include <tuple>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "upload.hpp"
@@ -14,13 +16,14 @@ struct Device {
   hipStream_t stream = nullptr;
   DeviceWeights w = {};
   DeviceState s = {};
-  float *h_logits = nullptr;  // (V), pinned
-  int *h_step = nullptr;      // token and position of the step, pinned
+  BatchShape batch = {};
+  float *h_logits = nullptr;     // (slots, V), pinned
+  int *h_next_tokens = nullptr;  // (slots), pinned
+  int *h_step = nullptr;         // (4, rows), pinned
   bool ready = false;
 
-  static constexpr size_t kRows = 1;  // tokens a step
-
   static constexpr size_t kRuntime = 128u << 20;
+  static constexpr int kSlots = 32, kChunk = 32;  // sequences at a time, unless GETP_BATCH or memory says otherwise
 
   // Bytes of `count` elements of the field's type.
   template <class T>
@@ -35,26 +38,54 @@ struct Device {
     return (bytes_of(field, count) + kPage - 1) / kPage * kPage;
   }
 
-  // Prints what the model needs against what the device has; ends the program if it does not fit.
-  void preflight(const Config &p, const TransformerWeights &h) {
-    HIP_REQUIRE(p.head_dim <= 256);  // attention_values
-    size_t weights = 0, state = 0, cache = 0, free_bytes = 0, total_bytes = 0;
+  static BatchShape shape(int slots, int chunk) { return {slots + chunk - 1, slots, chunk}; }
+
+  // Bytes of state and KV cache.
+  std::pair<size_t, size_t> batch_bytes(const Config &p, const BatchShape &b) {
+    size_t state = 0, cache = 0;
+    s.each(p, b, [&](const char *, auto *field, size_t count) { state += pages(field, count); });
+    s.each_cache(p, b, [&](const char *, auto *field, size_t count) { cache += pages(field, count); });
+    return {state, cache};
+  }
+
+  // GETP_BATCH, or kSlots; ends the program if the variable is no count of sequences.
+  static int wanted_slots() {
+    const char *text = getenv("GETP_BATCH");
+    if (!text || !*text) return kSlots;
+    char *end = nullptr;
+    const long slots = strtol(text, &end, 10);
+    if (*end || slots < 1 || slots > 32768) {
+      fprintf(stderr, "error: GETP_BATCH=%s: expected how many requests to serve at a time, 1 to 32768\n", text);
+      exit(EXIT_FAILURE);
+    }
+    return (int)slots;
+  }
+
+  // Chooses how many sequences to serve at a time, prints what the model needs against what the device has; ends the
+  // program if not even one fits. With `one_row`: one sequence, a token a step.
+  void preflight(const Config &p, const TransformerWeights &h, bool one_row) {
+    HIP_REQUIRE(p.head_dim <= 256);  // attention
+    size_t weights = 0, free_bytes = 0, total_bytes = 0;
     w.each(p, h, [&](const char *, auto *field, const float *, size_t count) { weights += pages(field, count); });
-    s.each(p, kRows, [&](const char *, auto *field, size_t count) { state += pages(field, count); });
-    s.each_cache(p, [&](const char *, auto *field, size_t count) { cache += pages(field, count); });
     HIP_CHECK(hipMemGetInfo(&free_bytes, &total_bytes));
     hipDeviceProp_t properties = {};
     HIP_CHECK(hipGetDeviceProperties(&properties, id));
-    const size_t needed = weights + state + cache + kRuntime;
+    size_t state = 0, cache = 0, needed = 0;
+    for (int slots = one_row ? 1 : wanted_slots();; slots /= 2) {
+      batch = shape(slots, one_row ? 1 : kChunk);
+      std::tie(state, cache) = batch_bytes(p, batch);
+      needed = weights + state + cache + kRuntime;
+      if (needed <= free_bytes || slots == 1) break;
+    }
     auto gb = [](size_t bytes) { return (double)bytes / 1e9; };
     fprintf(stderr,
             "device %d: %s (%s back end)\n"
             "  weights  %9.3f GB (w_mlp1, w_mlp2 in BF16)\n"
-            "  state    %9.3f GB\n"
-            "  KV cache %9.3f GB (%d layers x %d positions)\n"
+            "  state    %9.3f GB (%d tokens a step)\n"
+            "  KV cache %9.3f GB (%d requests at a time)\n"
             "  runtime  %9.3f GB (code and queues, estimated)\n"
             "  needed   %9.3f GB of %.3f GB free, %.3f GB in all\n",
-            id, properties.name, getp_backend_name(), gb(weights), gb(state), gb(cache), p.n_layers, p.seq_len,
+            id, properties.name, getp_backend_name(), gb(weights), gb(state), batch.rows, gb(cache), batch.slots,
             gb(kRuntime), gb(needed), gb(free_bytes), gb(total_bytes));
     if (needed <= free_bytes) return;
     fprintf(stderr,
@@ -65,15 +96,16 @@ struct Device {
   }
 
   // Allocates everything on the device that HIP_DEVICE_ID names and uploads the model.
-  void set_up(const Config &p, const TransformerWeights &h) {
+  void set_up(const Config &p, const TransformerWeights &h, bool one_row) {
     id = pick_device();
-    preflight(p, h);
+    preflight(p, h, one_row);
     HIP_CHECK(hipStreamCreate(&stream));
     w.each(p, h, [](const char *, auto *&field, const float *, size_t count) { allocate(field, count); });
-    s.each(p, kRows, [](const char *, auto *&field, size_t count) { allocate(field, count); });
-    s.each_cache(p, [](const char *, auto *&field, size_t count) { allocate(field, count); });
-    h_logits = pinned_alloc<float>(p.vocab_size);
-    h_step = pinned_alloc<int>(2);
+    s.each(p, batch, [](const char *, auto *&field, size_t count) { allocate(field, count); });
+    s.each_cache(p, batch, [](const char *, auto *&field, size_t count) { allocate(field, count); });
+    h_logits = pinned_alloc<float>((size_t)batch.slots * p.vocab_size);
+    h_next_tokens = pinned_alloc<int>(batch.slots);
+    h_step = pinned_alloc<int>(4 * (size_t)batch.rows);
     s.window = p.sliding_window;
     upload_weights(w, p, h);
     upload_angles(p);
@@ -86,10 +118,11 @@ struct Device {
     HIP_CHECK(hipSetDevice(id));
     HIP_CHECK(hipStreamSynchronize(stream));
     w.each(p, h, [](const char *, auto *&field, const float *, size_t count) { device_free(field, count); });
-    s.each(p, kRows, [](const char *, auto *&field, size_t count) { device_free(field, count); });
-    s.each_cache(p, [](const char *, auto *&field, size_t count) { device_free(field, count); });
-    pinned_free(h_logits, p.vocab_size);
-    pinned_free(h_step, 2);
+    s.each(p, batch, [](const char *, auto *&field, size_t count) { device_free(field, count); });
+    s.each_cache(p, batch, [](const char *, auto *&field, size_t count) { device_free(field, count); });
+    pinned_free(h_logits, (size_t)batch.slots * p.vocab_size);
+    pinned_free(h_next_tokens, batch.slots);
+    pinned_free(h_step, 4 * (size_t)batch.rows);
     HIP_CHECK(hipStreamDestroy(stream));
     ready = false;
     const size_t counted = bytes_in_use(), leaked = getp_report_leaks();

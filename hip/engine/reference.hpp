@@ -30,7 +30,6 @@ enum class Stage {
   kQkv,
   kQuery,
   kKey,
-  kAttentionWeights,
   kAttentionValues,
   kAttentionProjection,
   kAttentionResidual,
@@ -54,7 +53,6 @@ inline const char *stage_name(Stage stage) {
                                 "qkv",
                                 "query (rotated)",
                                 "key (rotated)",
-                                "attention weights",
                                 "attention values",
                                 "attention projection",
                                 "attention residual",
@@ -88,9 +86,6 @@ class ReferenceForward {
     value_cache_.resize(cache);
   }
 
-  // Floats in a head's row of attention weights, of which pos + 2 are used.
-  size_t attention_stride() const { return (size_t)p.seq_len + 1; }
-
   // Logits (vocab_size) of `token` at position `pos`; positions before it must have been stepped through.
   std::vector<Real> step(int token, int pos, const Observe &observe) {
     const size_t H = p.hidden_dim, I = p.intermediate_dim, A = (size_t)p.n_attn_heads * p.head_dim;
@@ -114,7 +109,7 @@ class ReferenceForward {
       std::copy_n(qkv.begin() + A, KV, key_cache_.begin() + layer + pos * KV);
       std::copy_n(qkv.begin() + A + KV, KV, value_cache_.begin() + layer + pos * KV);
 
-      std::vector<Real> weights, tb(A);
+      std::vector<Real> tb(A);
       for (int h = 0; h < p.n_attn_heads; h++) {
         const size_t kv_head = layer + (size_t)(h / group) * p.head_dim;
         const Real *q = qkv.data() + (size_t)h * p.head_dim;
@@ -130,10 +125,7 @@ class ReferenceForward {
         for (int i = 0; i < p.head_dim; i++)
           tb[(size_t)h * p.head_dim + i] = (Real)sum_(
               pos + 1, [&](int t_key) { return (Acc)att[t_key] * (Acc)value_cache_[kv_head + t_key * KV + i]; });
-        att.resize(attention_stride());  // the device keeps rows of this length
-        weights.insert(weights.end(), att.begin(), att.end());
       }
-      observe(Stage::kAttentionWeights, l, weights);
       observe(Stage::kAttentionValues, l, tb);
       std::vector<Real> tb2 = linear(w.w_o + l * H * A, w.b_o + l * H, tb, H, false);
       observe(Stage::kAttentionProjection, l, tb2);

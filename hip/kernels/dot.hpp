@@ -62,20 +62,24 @@ inline void with_dot_shape(int n, bool vector, Launch launch) {
     with_lanes(std::integral_constant<int, 32>{});
 }
 
-// sum_i w[i] * x[i] for i < n, the result in every one of the Lanes lanes of the group.
+// results[r] = sum_i w[i] * x[r][i] for i < n, the results in every one of the Lanes lanes of the group.
 //   Vector: w and x are 16-byte aligned and n is a multiple of kVector<W>
 //   order: a lane adds every Lanes-th vector in ascending order into four sums, (x + y) + (z + w), then group_reduce:
 //   depends on n, Lanes and Vector alone, so for 16-byte aligned tensors on n alone
-template <int Lanes, bool Vector, class W>
-__device__ inline float dot(const W *w, const float *x, int n, int lane) {
-  float4 sum = {0, 0, 0, 0};
+template <int Lanes, bool Vector, int Rows, class W>
+__device__ inline void dot(float (&results)[Rows], const W *w, const float *const (&x)[Rows], int n, int lane) {
+  float4 sums[Rows];
+  for (int r = 0; r < Rows; r++) sums[r] = {0, 0, 0, 0};
   if constexpr (Vector) {
     GETP_UNROLL_4
-    for (int i = lane * kVector<W>; i < n; i += Lanes * kVector<W>) multiply_add(sum, w + i, x + i);
+    for (int i = lane * kVector<W>; i < n; i += Lanes * kVector<W>)
+      for (int r = 0; r < Rows; r++) multiply_add(sums[r], w + i, x[r] + i);
   } else {
-    for (int i = lane; i < n; i += Lanes) sum.x += to_float(w[i]) * x[i];
+    for (int i = lane; i < n; i += Lanes)
+      for (int r = 0; r < Rows; r++) sums[r].x += to_float(w[i]) * x[r][i];
   }
-  return group_reduce<Lanes>((sum.x + sum.y) + (sum.z + sum.w), Sum{});
+  for (int r = 0; r < Rows; r++)
+    results[r] = group_reduce<Lanes>((sums[r].x + sums[r].y) + (sums[r].z + sums[r].w), Sum{});
 }
 
 }  // namespace getp_hip

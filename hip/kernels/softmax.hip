@@ -33,18 +33,4 @@ inline void softmax(float *d_x, int rows, int length, size_t stride, hipStream_t
   HIP_LAUNCH((softmax_kernel<256>), dim3(rows), dim3(256), stream, d_x, length, stride);
 }
 
-// attention_softmax: the same over the pos + 2 scores of a head: positions 0..pos and the head's sink.
-//   att (rows, heads, stride) f32 . positions (rows) int, each in [0, stride - 2]
-//   grid: (heads, rows), a block a head of a row
-template <int Block>
-__global__ void __launch_bounds__(Block) attention_softmax_kernel(float *att, const int *positions, size_t stride) {
-  softmax_row<Block>(att + ((size_t)blockIdx.y * gridDim.x + blockIdx.x) * stride, positions[blockIdx.y] + 2);
-}
-
-inline void attention_softmax(float *d_att, const int *d_positions, int rows, int heads, size_t stride,
-                              hipStream_t stream) {
-  HIP_REQUIRE(rows > 0 && rows <= 65535 && heads > 0 && stride >= 2);
-  HIP_LAUNCH((attention_softmax_kernel<256>), dim3(heads, rows), dim3(256), stream, d_att, d_positions, stride);
-}
-
 }  // namespace getp_hip

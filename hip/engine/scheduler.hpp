@@ -1,0 +1,90 @@
+// Continuous batching: which tokens of which requests go through the next step. Knows nothing of devices.
+//
+// A step's rows are one token of every sequence that generates, and chunks of the prompts that are being read. A
+// sequence that ends gives its slot to the next request at once.
+#pragma once
+
+#include <algorithm>
+#include <functional>
+#include <vector>
+
+namespace getp_hip {
+
+// The rows of one step.
+struct Batch {
+  std::vector<int> tokens, positions, slots;  // of each row
+  std::vector<int> logit_rows;                // rows after which a token is sampled
+  std::vector<int> logit_sequences;           // whose they are: an index for Scheduler::take
+
+  void clear() {
+    for (std::vector<int> *each : {&tokens, &positions, &slots, &logit_rows, &logit_sequences}) each->clear();
+  }
+};
+
+struct ScheduledRequest {
+  int index;                // the caller's number of it
+  std::vector<int> prompt;  // at least one token, at most `steps`
+  int steps;                // tokens it may have, prompt included
+};
+
+class Scheduler {
+ public:
+  // Gives the next request; false when there is none. May be shared by several schedulers.
+  using NextRequest = std::function<bool(ScheduledRequest &)>;
+
+  // `slots` sequences at a time, at most `rows` >= slots rows a step and `chunk` rows of one prompt.
+  Scheduler(int slots, int rows, int chunk, NextRequest next)
+      : rows_(rows), chunk_(chunk), sequences_(slots), next_(std::move(next)) {}
+
+  // Fills the rows of the next step; false when every request has ended.
+  bool compose(Batch &batch) {
+    batch.clear();
+    for (Sequence &sequence : sequences_)
+      if (!sequence.active) {
+        sequence.active = next_(sequence.request);
+        sequence.position = 0;
+      }
+    // Sequences that generate come first: a row each always fits.
+    for (const bool generating : {true, false})
+      for (size_t slot = 0; slot < sequences_.size(); slot++) {
+        Sequence &sequence = sequences_[slot];
+        const int prompt = (int)sequence.request.prompt.size(), left = prompt - sequence.position;
+        if (!sequence.active || (left <= 0) != generating) continue;
+        const int room = rows_ - (int)batch.tokens.size(), count = std::min({generating ? 1 : left, chunk_, room});
+        for (int i = 0; i < count; i++, sequence.position++) {
+          batch.tokens.push_back(generating ? sequence.token : sequence.request.prompt[sequence.position]);
+          batch.positions.push_back(sequence.position);
+          batch.slots.push_back((int)slot);
+          if (sequence.position + 1 < prompt) continue;
+          batch.logit_rows.push_back((int)batch.tokens.size() - 1);
+          batch.logit_sequences.push_back((int)slot);
+        }
+      }
+    return !batch.tokens.empty();
+  }
+
+  // The request that a row of logits belongs to.
+  const ScheduledRequest &request_of(int sequence) const { return sequences_[sequence].request; }
+
+  // Takes the token sampled for a sequence of logit_sequences; true when that was the request's last.
+  bool take(int sequence, int token, bool stops) {
+    Sequence &s = sequences_[sequence];
+    s.token = token;
+    if (!stops && s.position < s.request.steps) return false;
+    s.active = false;
+    return true;
+  }
+
+ private:
+  struct Sequence {
+    bool active = false;
+    ScheduledRequest request;
+    int position = 0;  // of the next row
+    int token = 0;     // the last one sampled
+  };
+  int rows_, chunk_;
+  std::vector<Sequence> sequences_;  // a slot each
+  NextRequest next_;
+};
+
+}  // namespace getp_hip

@@ -1,0 +1,25 @@
+// argmax: tokens[r] = the index of the row's largest value, the lowest of equal ones    reference: sample_argmax() in
+// run.cpp
+//   tokens (rows) int . x (rows, n) f32
+//   grid: a block a row . block: 256, each thread strides over the row
+//   A value's key is its order as an integer, then its index, as in topk: the maximum of keys needs no tie-breaking.
+#pragma once
+
+#include "topk.hip"
+
+namespace getp_hip {
+
+__global__ void __launch_bounds__(256) argmax_kernel(int *tokens, const float *x, int n) {
+  const float *row = x + (size_t)blockIdx.x * n;
+  TopkKey best = 0;
+  for (int i = threadIdx.x; i < n; i += 256) best = Max{}(best, topk_key(row[i], i));
+  best = block_reduce<256>(best, Max{});
+  if (threadIdx.x == 0) tokens[blockIdx.x] = (int)(0xffffffffu - (unsigned)best);
+}
+
+inline void argmax(int *d_tokens, const float *d_x, int rows, int n, hipStream_t stream) {
+  HIP_REQUIRE(rows > 0 && n > 0);
+  HIP_LAUNCH(argmax_kernel, dim3(rows), dim3(256), stream, d_tokens, d_x, n);
+}
+
+}  // namespace getp_hip
