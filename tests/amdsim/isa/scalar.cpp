@@ -63,9 +63,9 @@ void define_arithmetic() {
   scalar("s_mul_hi_u32", [](u32 a, u32 b) { return u32(u64(a) * b >> 32); });
   scalar("s_mul_hi_i32", [](i32 a, i32 b) { return u32(u64(i64(a) * b) >> 32); });
   scalar("s_min_u32", [](u32 a, u32 b) { return WithScc<u32>{std::min(a, b), a < b}; });
-  scalar("s_max_u32", [](u32 a, u32 b) { return WithScc<u32>{std::max(a, b), a > b}; });
+  scalar("s_max_u32", [](u32 a, u32 b) { return WithScc<u32>{std::max(a, b), a >= b}; });
   scalar("s_min_i32", [](i32 a, i32 b) { return WithScc<i32>{std::min(a, b), a < b}; });
-  scalar("s_max_i32", [](i32 a, i32 b) { return WithScc<i32>{std::max(a, b), a > b}; });
+  scalar("s_max_i32", [](i32 a, i32 b) { return WithScc<i32>{std::max(a, b), a >= b}; });
   scalar("s_abs_i32", [](i32 x) { return logical(x < 0 ? 0u - u32(x) : u32(x)); });
   scalar("s_absdiff_i32", [](i32 a, i32 b) {
     const u32 d = u32(a) - u32(b);

@@ -299,6 +299,23 @@ void scalar_load(Wave &w, const Op &op) {
   for (int i = 0; i < Words; i += 2) write_scalar64(w, op.operand[0].index + i, uint64_t(data[i + 1]) << 32 | data[i]);
 }
 
+// Through a buffer descriptor without stride: base address and bytes.
+template <int Words>
+void scalar_buffer_load(Wave &w, const Op &op) {
+  const int descriptor = op.operand[1].index;
+  const Operand &offset = op.operand[2];
+  const uint32_t at =
+      (offset.kind == Operand::constant ? uint32_t(offset.bits) : w.read_scalar(offset.index)) + uint32_t(op.offset);
+  const uint64_t base = uint64_t(w.read_scalar(descriptor + 1) & 0xffff) << 32 | w.read_scalar(descriptor);
+  if (w.read_scalar(descriptor + 1) >> 16 & 0x3fff) fault_at(w, op, -1, "buffers with a stride are not implemented");
+  const uint64_t address = base + (at & ~3u);
+  if (uint64_t(at) + 4 * Words > w.read_scalar(descriptor + 2))
+    fault_at(w, op, -1, "scalar read at offset %u of a buffer of %u bytes", at, w.read_scalar(descriptor + 2));
+  if (!memory_valid(address, 4 * Words)) global_fault(w, op, -1, address, 4 * Words, "scalar read");
+  for (int i = 0; i < Words; i++)
+    w.write_scalar(op.operand[0].index + i, reinterpret_cast<const uint32_t *>(address)[i]);
+}
+
 }  // namespace
 
 void define_memory() {
@@ -332,12 +349,25 @@ void define_memory() {
       sum |= u32(Half::from(Half{uint16_t(old >> i)}.value() + Half{uint16_t(data >> i)}.value()).bits) << i;
     return sum;
   });
+  define_atomic<u32>("pk_add_bf16", [](u32 old, u32 data, u32) {
+    u32 sum = 0;
+    for (int i = 0; i < 32; i += 16) {
+      const float x = std::bit_cast<float>(old >> i << 16) + std::bit_cast<float>(data >> i << 16);
+      const u32 bits = std::bit_cast<u32>(x);
+      sum |= ((x != x ? bits >> 16 | 0x40 : (bits + 0x7fff + (bits >> 16 & 1)) >> 16) & 0xffff) << i;
+    }
+    return sum;
+  });
   const auto scalar = [](const char *gfx9, const char *gfx11, Handler run) {
     for (const char *name : {gfx9, gfx11}) {
       Definition &d = define(name, Class::scalar_memory, run, run);
       d.prepare = [](Op &op) { type_constant<uint64_t>(op, 2); };
     }
   };
+  scalar("s_buffer_load_dword", "s_buffer_load_b32", scalar_buffer_load<1>);
+  scalar("s_buffer_load_dwordx2", "s_buffer_load_b64", scalar_buffer_load<2>);
+  scalar("s_buffer_load_dwordx4", "s_buffer_load_b128", scalar_buffer_load<4>);
+  scalar("s_buffer_load_dwordx8", "s_buffer_load_b256", scalar_buffer_load<8>);
   scalar("s_load_dword", "s_load_b32", scalar_load<1>);
   scalar("s_load_dwordx2", "s_load_b64", scalar_load<2>);
   scalar("s_load_dwordx4", "s_load_b128", scalar_load<4>);
