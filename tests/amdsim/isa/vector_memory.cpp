@@ -23,10 +23,8 @@ void scratch_fault(const Wave &w, const Op &op, int lane, uint32_t offset, uint3
 
 namespace {
 
-// The addresses of all lanes of one instruction.
-struct Addresses {
-  uint64_t lane[kLanes];
-};
+// The address of a lane that is past a buffer's records: it loads zero and stores nothing.
+constexpr uint64_t kOutOfBuffer = ~0ull;
 
 uint64_t address_of(const Wave &w, const Operand &operand, int lane) {
   return uint64_t(w.v[operand.index + 1][lane]) << 32 | w.v[operand.index][lane];
@@ -94,7 +92,7 @@ Space addresses(Wave &w, const Op &op, int place, int scalar_place, uint64_t *ou
     for (int l = 0; l < w.size; l++) {
       const uint32_t at = uint32_t(op.offset) + (op.offset_in_register ? w.v[vector.index][l] : 0);
       if (!swizzle) {
-        out[l] = base + at;
+        out[l] = at < d[2] ? base + at : kOutOfBuffer;
         continue;
       }
       if (!add_lane || element != 4 || index_stride != uint32_t(w.size))
@@ -115,6 +113,10 @@ template <Form F, int Bytes, bool Write>
 void move_lane(Wave &w, const Op &op, Space space, int l, uint64_t address, uint32_t *data) {
   if constexpr (F == Form::flat) space = space_of_flat(address);
   if constexpr (F == Form::buffer) {
+    if (address == kOutOfBuffer) {
+      if (!Write) std::memset(data, 0, (Bytes + 3) / 4 * 4);
+      return;
+    }
     if (in_own_scratch(w, address)) {
       for (int i = 0; i < (Bytes + 3) / 4; i++) {
         const uint64_t at = address + uint64_t(i) * 4u * uint32_t(w.size);
