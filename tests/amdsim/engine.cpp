@@ -227,7 +227,8 @@ void Worker::run_waves(Launch &launch) {
       if (wave.status == Status::ready) {
         wave.stop = false;
         const Op *pc = wave.pc;
-        for (int left = kSlice; left; left--) {
+        // With a seed, waves take turns after few instructions, so that an order that only barriers guarantee breaks.
+        for (int left = launch.seed ? 1 + int(random() % 64) : kSlice; left; left--) {
           const Op &op = *pc;
           wave.next = pc + 1;
           mine.instructions[int(op.kind)]++;

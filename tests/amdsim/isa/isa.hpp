@@ -27,6 +27,19 @@ struct Half {
   double value() const;
 };
 
+// A float's nearest bfloat16, ties to even.
+inline uint32_t bf16_bits(float x) {
+  const uint32_t bits = std::bit_cast<uint32_t>(x);
+  return x != x ? bits >> 16 | 0x40 : (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
+}
+
+inline uint32_t packed_bf16_sum(uint32_t a, uint32_t b) {
+  const auto sum = [](uint32_t x, uint32_t y) {
+    return bf16_bits(std::bit_cast<float>(x << 16) + std::bit_cast<float>(y << 16));
+  };
+  return sum(a, b) | sum(a >> 16, b >> 16) << 16;
+}
+
 // A lane's bit of a mask in scalar registers (vcc, s[0:1]).
 struct LaneBit {
   bool bit;

@@ -212,6 +212,8 @@ void define_lds() {
       sum |= uint32_t(Half::from(Half{uint16_t(old >> i)}.value() + Half{uint16_t(data >> i)}.value()).bits) << i;
     return sum;
   });
+  define_atomic<uint32_t>("pk_add", "bf16",
+                          [](uint32_t old, uint32_t data, uint32_t) { return packed_bf16_sum(old, data); });
   define_atomic<double>("add", "f64", [](double old, double data, double) { return old + data; });
   define_atomic<float>("min", "f32",
                        [](float old, float data, float) { return data < old || old != old ? data : old; });

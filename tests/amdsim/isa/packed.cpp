@@ -91,11 +91,18 @@ double fused_sum(double p, double c) {  // p exact; the sum to odd, so that one 
   return std::bit_cast<double>((error > 0) == (s > 0) ? bits | 1 : (bits - 1) | 1);
 }
 
-double larger(double a, double b) {
-  return a != a ? b : b != b ? a : a == b ? (std::signbit(a) ? b : a) : a > b ? a : b;
+// As v_max_f16 and v_min_f16: a signaling NaN comes out quiet, a quiet one gives way, +0 is above -0.
+bool signaling(Half x) { return (x.bits & 0x7e00) == 0x7c00 && (x.bits & 0x1ff); }
+constexpr Half kHalfNan = {0x7e00};
+Half larger(Half x, Half y) {
+  if (signaling(x) || signaling(y)) return kHalfNan;
+  const double a = x.value(), b = y.value();
+  return a != a ? y : b != b ? x : a == b ? Half{uint16_t(x.bits & y.bits)} : a > b ? x : y;
 }
-double smaller(double a, double b) {
-  return a != a ? b : b != b ? a : a == b ? (std::signbit(a) ? a : b) : a < b ? a : b;
+Half smaller(Half x, Half y) {
+  if (signaling(x) || signaling(y)) return kHalfNan;
+  const double a = x.value(), b = y.value();
+  return a != a ? y : b != b ? x : a == b ? Half{uint16_t(x.bits | y.bits)} : a < b ? x : y;
 }
 
 template <class T>
@@ -283,8 +290,8 @@ void mixed_sign(const std::string &name) {
 void define_packed() {
   packed16<Half, 2>("v_pk_add_f16", [](Half *x, bool) { return half(x[0].value() + x[1].value()); });
   packed16<Half, 2>("v_pk_mul_f16", [](Half *x, bool) { return half(x[0].value() * x[1].value()); });
-  packed16<Half, 2>("v_pk_min_f16", [](Half *x, bool) { return half(smaller(x[0].value(), x[1].value())); });
-  packed16<Half, 2>("v_pk_max_f16", [](Half *x, bool) { return half(larger(x[0].value(), x[1].value())); });
+  packed16<Half, 2>("v_pk_min_f16", [](Half *x, bool) { return smaller(x[0], x[1]); });
+  packed16<Half, 2>("v_pk_max_f16", [](Half *x, bool) { return larger(x[0], x[1]); });
   packed16<Half, 3>("v_pk_fma_f16",
                     [](Half *x, bool) { return half(fused_sum(x[0].value() * x[1].value(), x[2].value())); });
   {
@@ -324,6 +331,16 @@ void define_packed() {
   for (const char *name : {"v_dot2c_f32_f16", "v_dot2acc_f32_f16"})
     accumulating(
         name, [](uint32_t a, uint32_t b, float c) { return dot2_half(a, b, c); }, Class::packed);
+  vector(
+      "v_dot2_f32_bf16",
+      [](uint32_t a, uint32_t b, float c) {  // denormals are flushed
+        for (int i = 0; i < 32; i += 16)
+          c = flushed(float(fused_sum(
+              double(flushed(std::bit_cast<float>(a >> i << 16))) * double(flushed(std::bit_cast<float>(b >> i << 16))),
+              double(flushed(c)))));
+        return c;
+      },
+      Class::packed);
   // iu8, iu4: neg_lo says which operand is signed.
   mixed_sign<8>("v_dot4_i32_iu8");
   mixed_sign<4>("v_dot8_i32_iu4");

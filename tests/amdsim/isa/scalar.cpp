@@ -363,6 +363,7 @@ u64 next_address(const Op &op) { return op.address + op.bytes; }
 void set_mode(Wave &w, const Op &op, u32 mode) {
   if ((mode >> 6 & 3) != 3) fault_at(w, op, -1, "flushing of double and half denormals is not modelled");
   if ((mode & 0x300) != 0x300) fault_at(w, op, -1, "MODE without DX10_CLAMP or IEEE is not modelled");
+  if ((mode >> 4 & 3) % 3) fault_at(w, op, -1, "flushing of denormals on one side only is not modelled");
   w.mode = mode;
   w.flush32 = (mode >> 4 & 3) != 3;
 }

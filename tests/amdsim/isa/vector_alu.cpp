@@ -577,6 +577,11 @@ void define_conversions() {
     vector(name, [](float a, float b) { return normalized_signed(a) | normalized_signed(b) << 16; });
   for (const char *name : {"v_cvt_pknorm_u16_f32", "v_cvt_pk_norm_u16_f32"})
     vector(name, [](float a, float b) { return normalized_unsigned(a) | normalized_unsigned(b) << 16; });
+  vector("v_cvt_pk_i16_f32", [](float a, float b) {
+    return u32(u16(saturated_sum<i16>(to_i32(a)))) | u32(u16(saturated_sum<i16>(to_i32(b)))) << 16;
+  });
+  vector("v_cvt_pk_u16_f32",
+         [](float a, float b) { return std::min(to_u32(a), 0xffffu) | std::min(to_u32(b), 0xffffu) << 16; });
   vector("v_cvt_pk_u16_u32", [](u32 a, u32 b) { return std::min(a, 0xffffu) | std::min(b, 0xffffu) << 16; });
   vector("v_cvt_pk_i16_i32",
          [](i32 a, i32 b) { return u32(u16(saturated_sum<i16>(a))) | u32(u16(saturated_sum<i16>(b))) << 16; });

@@ -17,8 +17,8 @@ void global_fault(const Wave &w, const Op &op, int lane, uint64_t address, uint3
 }
 
 void scratch_fault(const Wave &w, const Op &op, int lane, uint32_t offset, uint32_t bytes) {
-  fault_at(w, op, lane, "out-of-bounds access of %u bytes at scratch offset %u: the kernel has %u bytes a lane", bytes,
-           offset, w.group->scratch_bytes);
+  fault_at(w, op, lane, "out-of-bounds access of %u bytes at scratch offset %d: the kernel has %u bytes a lane", bytes,
+           int32_t(offset), w.group->scratch_bytes);
 }
 
 namespace {
@@ -351,15 +351,7 @@ void define_memory() {
       sum |= u32(Half::from(Half{uint16_t(old >> i)}.value() + Half{uint16_t(data >> i)}.value()).bits) << i;
     return sum;
   });
-  define_atomic<u32>("pk_add_bf16", [](u32 old, u32 data, u32) {
-    u32 sum = 0;
-    for (int i = 0; i < 32; i += 16) {
-      const float x = std::bit_cast<float>(old >> i << 16) + std::bit_cast<float>(data >> i << 16);
-      const u32 bits = std::bit_cast<u32>(x);
-      sum |= ((x != x ? bits >> 16 | 0x40 : (bits + 0x7fff + (bits >> 16 & 1)) >> 16) & 0xffff) << i;
-    }
-    return sum;
-  });
+  define_atomic<u32>("pk_add_bf16", [](u32 old, u32 data, u32) { return packed_bf16_sum(old, data); });
   const auto scalar = [](const char *gfx9, const char *gfx11, Handler run) {
     for (const char *name : {gfx9, gfx11}) {
       Definition &d = define(name, Class::scalar_memory, run, run);
@@ -370,6 +362,7 @@ void define_memory() {
   scalar("s_buffer_load_dwordx2", "s_buffer_load_b64", scalar_buffer_load<2>);
   scalar("s_buffer_load_dwordx4", "s_buffer_load_b128", scalar_buffer_load<4>);
   scalar("s_buffer_load_dwordx8", "s_buffer_load_b256", scalar_buffer_load<8>);
+  scalar("s_buffer_load_dwordx16", "s_buffer_load_b512", scalar_buffer_load<16>);
   scalar("s_load_dword", "s_load_b32", scalar_load<1>);
   scalar("s_load_dwordx2", "s_load_b64", scalar_load<2>);
   scalar("s_load_dwordx4", "s_load_b128", scalar_load<4>);
