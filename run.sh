@@ -28,18 +28,22 @@ END
 
 help_demo() {
   cat <<'END'
-usage: ./run.sh demo [--shape 7m|tiny] [--gpu amd|nvidia|host]
+usage: ./run.sh demo [--shape 7m|tiny] [--gpu amd|nvidia|host | --amd]
 Installs what is missing, builds ./run for this machine (or for the back end named with --gpu), makes a small random model
 and its tokenizer in build/demo, generates for the 32 prompts of data/input.txt, shows three outputs as text (gibberish: the
 weights are random), the throughput, and how many requests match the CPU reference token for token.
 Exit code 1 unless all match.
+  --amd   the same for the first 8 prompts on a simulated AMD card, so without a GPU: builds build/run_amd with hipcc for
+          gfx90a, as for a real MI250, and executes its machine code on the CPU (docs/AMDSIM.md). The throughput is then the
+          simulator's, not a card's.
 END
 }
 
 help_test() {
   cat <<'END'
 usage: ./run.sh test [--full] [--gpu]
-Installs what is missing, builds and runs every test program (tests/*_test.cpp), then pytest over tests/.
+Installs what is missing, builds and runs every test program (tests/*_test.cpp), those that run on a GPU also on the simulated
+AMD device (docs/AMDSIM.md; needs hipcc, clang 19 and LLVM 19), then pytest over tests/.
   --full   also the long tests (sets GETP_TEST_FULL=1)
   --gpu    also the tests on this machine's GPU (sets GETP_TEST_GPU=1)
 Test data are looked for in $GETP_GOLDEN and $GETP_VOCAB, by default ../shared/golden and ../shared/vocab.
@@ -123,6 +127,8 @@ have() {
     python3-venv) "$PYTHON" -c 'import ensurepip, venv' ;;
     clang-tools-19) command -v clang-offload-bundler-19 ;;
     lld-19) command -v ld.lld-19 ;;
+    llvm-19-dev) test -f /usr/lib/llvm-19/include/llvm-c/Disassembler.h ;;
+    nlohmann-json3-dev) has_header nlohmann/json.hpp ;;
     *) command -v "$1" ;;
   esac >/dev/null 2>&1
 }
@@ -134,14 +140,21 @@ missing_of() {
   done
 }
 
-# set_up build|test: installs the Debian packages that are missing. Those for cross-compiling to AMD are a bonus: without
-# them the tests that need them are skipped.
+# What the simulated AMD device needs, and what its tests need besides.
+AMDSIM_PACKAGES=(hipcc llvm-19-dev nlohmann-json3-dev)
+AMD_PACKAGES=("${AMDSIM_PACKAGES[@]}" clang-19 clang-tools-19 lld-19)
+
+# set_up build|amdsim|test: installs the Debian packages that are missing. For test those of AMD are a bonus: without them
+# the tests that need them are skipped.
 set_up() {
   local required=(g++ make python3) bonus=() missing wanted sudo=() package
-  if [[ $1 == test ]]; then
-    required+=(libgtest-dev python3-pytest python3-numpy)
-    bonus=(python3-venv hipcc clang-19 clang-tools-19 lld-19)
-  fi
+  case $1 in
+    amdsim) required+=("${AMDSIM_PACKAGES[@]}") ;;
+    test)
+      required+=(libgtest-dev python3-pytest python3-numpy)
+      bonus=(python3-venv "${AMD_PACKAGES[@]}")
+      ;;
+  esac
   missing=$(missing_of "${required[@]}")
   wanted=$(missing_of "${bonus[@]}")
   [[ -n $missing$wanted ]] || return 0
@@ -226,47 +239,68 @@ warn_idle_card() {
 }
 
 cmd_demo() {
-  local shape=7m
+  local shape=7m gpu='' simulated=''
   while [[ $# -gt 0 ]]; do
     case $1 in
       --shape) shape=${2-} ;;
-      --gpu) export GPU=${2-} ;;
+      --gpu) gpu=${2-} ;;
+      --amd)
+        simulated=yes
+        shift
+        continue
+        ;;
       *) die "demo: unknown argument '$1'; see ./run.sh demo -h" ;;
     esac
     [[ $# -gt 1 ]] || die "demo: $1 needs a value; see ./run.sh demo -h"
     shift 2
   done
   [[ $shape == 7m || $shape == tiny ]] || die "demo: --shape is 7m or tiny, not '$shape'"
+  [[ -z $simulated || -z $gpu ]] || die "demo: --amd is a simulated card; it goes without --gpu"
+  [[ -z $gpu ]] || export GPU=$gpu
   [[ -z ${GPU-} || $GPU == amd || $GPU == nvidia || $GPU == host ]] || die "demo: the back end is amd, nvidia or host, not '$GPU'"
 
-  set_up build
-  warn_idle_card
-  say "demo: building"
-  cd "$ROOT"
-  local dir=build/demo
-  mkdir -p $dir
-  build_with "$(fast_target "${GPU-}")"
+  local dir=build/demo program=./run environment=() input=data/input.txt requests
+  mkdir -p "$ROOT/$dir"
+  if [[ -n $simulated ]]; then
+    set_up amdsim
+    knows_hip || die "demo: --amd simulates HIP 5, and hipcc is another here"
+    say "demo: building for gfx90a, and the simulated device"
+    cd "$ROOT"
+    program=build/run_amd
+    environment=(LD_LIBRARY_PATH=build/amdsim AMDSIM=gfx90a)
+    input=$dir/input.txt
+    say 8 >$input
+    sed -n 2,9p data/input.txt >>$input
+    build_with amdsim
+    build_with "$(fast_target amd)" GPU=amd GPU_ARCH=gfx90a OUT=$program
+  else
+    set_up build
+    warn_idle_card
+    say "demo: building"
+    cd "$ROOT"
+    build_with "$(fast_target "${GPU-}")"
+  fi
+  requests=$(head -n 1 $input)
   build_with decode
   build_with "$(fast_target host)" GPU=host OUT=build/run_reference DEFINES=-DGETP_REFERENCE
   build_with build/make_model
   build/make_model "$shape" -o $dir/model.bin -z $dir/tokenizer.bin --seed 1
 
-  say "demo: ./run $dir/model.bin -z $dir/tokenizer.bin -m getp -i data/input.txt -o data/output.txt -n 64"
-  ./run $dir/model.bin -z $dir/tokenizer.bin -m getp -i data/input.txt -o data/output.txt -n 64 | tee $dir/run.log
+  set -- "${environment[@]}" $program $dir/model.bin -z $dir/tokenizer.bin -m getp -i $input -o data/output.txt -n 64
+  say "demo: $*"
+  env "$@" | tee $dir/run.log
   say "demo: the same on the CPU reference"
-  build/run_reference $dir/model.bin -z $dir/tokenizer.bin -m getp -i data/input.txt -o $dir/reference.txt -n 64 \
+  build/run_reference $dir/model.bin -z $dir/tokenizer.bin -m getp -i $input -o $dir/reference.txt -n 64 \
     >$dir/reference.log
 
-  local line
-  for line in 1 16 32; do
-    say "demo: request $line: $(sed -n "$((line + 1))p" data/input.txt)"
+  local line matching
+  for line in 1 $((requests / 2)) "$requests"; do
+    say "demo: request $line: $(sed -n "$((line + 1))p" $input)"
     say "      -> $(./decode -z $dir/tokenizer.bin -n "$line" data/output.txt | head -n 1)"
   done
-  local requests matching
-  requests=$(head -n 1 data/input.txt)
   matching=$(awk 'NR == FNR { ours[FNR] = $0; next } $0 != "" && $0 == ours[FNR] { n++ } END { print n + 0 }' \
     data/output.txt $dir/reference.txt)
-  say "demo: throughput: $(sed -n 's/.*TPS (tok\/s): *//p' $dir/run.log) tok/s (CPU reference:" \
+  say "demo: throughput${simulated:+ of the simulator}: $(sed -n 's/.*TPS (tok\/s): *//p' $dir/run.log) tok/s (CPU reference:" \
     "$(sed -n 's/.*TPS (tok\/s): *//p' $dir/reference.log))"
   say "demo: $matching of $requests requests match the CPU reference token for token"
   [[ $matching == "$requests" ]]
@@ -283,15 +317,46 @@ run_program() {
   results+=("build/reports/$2.xml:$status")
 }
 
-# make_tests BACKEND
+# make_tests NAME [make arguments]
 make_tests() {
   local log=build/reports/make-$1.log start=$SECONDS status=0
-  GPU=$1 build_with -k tests >"$log" 2>&1 || status=$?
-  say "test: make tests GPU=$1: exit code $status, $((SECONDS - start)) s"
+  shift
+  build_with -k "$@" >"$log" 2>&1 || status=$?
+  say "test: make $*: exit code $status, $((SECONDS - start)) s"
   if [[ $status != 0 ]]; then
     grep -E 'error|Error|\*\*\*' "$log" | head -n 40
-    results+=(--failed "make tests GPU=$1")
+    results+=(--failed "make $*")
   fi
+}
+
+# Is hipcc of the HIP that the simulated AMD device speaks?
+knows_hip() { [[ $(hipcc --version 2>/dev/null) == *'HIP version: 5.'* ]]; }
+
+# The test programs on the simulated AMD device, the real program's tests being tests/test_amdsim.py.
+test_on_amdsim() {
+  local missing directory architecture program filter
+  missing=$(missing_of "${AMD_PACKAGES[@]}")
+  knows_hip || missing+='HIP 5'
+  if [[ -n $missing ]]; then
+    results+=(--skipped "test programs on the simulated AMD device" "not to be had here: $missing")
+    return 0
+  fi
+  make_tests amdsim amdsim-tests
+  for program in build/amdsim/tests/*/*_test; do
+    [[ -x $program ]] || continue # none was built
+    directory=$(basename "$(dirname "$program")")
+    architecture=${directory#*-}
+    architecture=${architecture%-*}
+    program=$(basename "$program")
+    filter='*'
+    if [[ $directory/$program == *-O0/forward_test && ${GETP_TEST_FULL-} != 1 ]]; then
+      filter='*Golden*'
+      results+=(--skipped "amdsim-$directory-$program but for its golden case" "only in ./run.sh test --full")
+    fi
+    # Two devices for runtime_test. programs_test has packed structs, whose words lie anywhere: ROCm sets up cards to allow it.
+    LD_LIBRARY_PATH=build/amdsim AMDSIM=$architecture:2 AMDSIM_UNALIGNED=$([[ $program != programs_test ]] || say 1) GTEST_FILTER=$filter \
+      run_program "build/amdsim/tests/$directory/$program" "amdsim-$directory-$program"
+  done
 }
 
 cmd_test() {
@@ -320,15 +385,16 @@ cmd_test() {
 
   rm -rf build/reports
   mkdir -p build/reports
-  make_tests host
+  make_tests host tests GPU=host
   for source in tests/*_test.cpp; do
     program=$(basename "$source" .cpp)
     run_program "build/tests/$program" "$program"
   done
   if [[ -n $gpu ]]; then
-    make_tests "$gpu"
+    make_tests "$gpu" tests "GPU=$gpu"
     for program in "build/tests-$gpu"/*_test; do run_program "$program" "$gpu-$(basename "$program")"; done
   fi
+  test_on_amdsim
   local start=$SECONDS
   "$PYTHON" -m pytest -q -p no:cacheprovider --junitxml=build/reports/pytest.xml tests || status=$?
   say "test: pytest: exit code $status, $((SECONDS - start)) s"

@@ -20,6 +20,14 @@ def run():
 
 
 @pytest.fixture(scope="session")
+def reference():
+    """The same harness with the CPU's forward."""
+    program = ROOT / "build/tests/run_reference"
+    subprocess.run(["make", "runomp", f"OUT={program}", "GPU=host", "DEFINES=-DGETP_REFERENCE"], cwd=ROOT, check=True)
+    return program
+
+
+@pytest.fixture(scope="session")
 def make_model_tool():
     subprocess.run(["make", "build/make_model"], cwd=ROOT, check=True)
     return ROOT / "build/make_model"

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
 """Sums the counts of GoogleTest's and pytest's XML reports.
 
-usage: count_results.py [--failed NAME] ... REPORT.xml:EXIT_CODE ...
+usage: count_results.py [--failed NAME] [--skipped NAME REASON] ... REPORT.xml:EXIT_CODE ...
 
 Prints every failed and every skipped test with its reason, then one line "N passed, N failed, N skipped"; exit code 1 if
 anything failed. A report counts as one failed test if it is missing, broken or empty (a crash leaves none behind), and
-also if it tells of no failure although its program ended with an exit code other than 0. --failed NAME counts a step
-that has no report.
+also if it tells of no failure although its program ended with an exit code other than 0. --failed and --skipped
+count a step that has no report.
 """
 import sys
 import xml.etree.ElementTree as ElementTree
@@ -58,6 +58,8 @@ def main(arguments):
         argument = arguments.pop(0)
         if argument == "--failed" and arguments:
             cases.append((arguments.pop(0), "failed", "see above"))
+        elif argument == "--skipped" and len(arguments) > 1:
+            cases.append((arguments.pop(0), "skipped", arguments.pop(0)))
         elif ":" in argument:
             cases += results_of(argument)
         else:

@@ -16,12 +16,10 @@ GPU = [] if os.environ.get("GETP_TEST_GPU") == "1" else ["GPU=host"]
 
 
 @pytest.fixture(scope="session")
-def programs():
-    """The program under test, and the same harness with the CPU's forward."""
+def programs(reference):
+    """The program under test, and the reference."""
     subprocess.run(["make", "runfast", "OUT=build/tests/run_hip", *GPU], cwd=ROOT, check=True)
-    subprocess.run(["make", "runomp", "OUT=build/tests/run_reference", "GPU=host", "DEFINES=-DGETP_REFERENCE"], cwd=ROOT,
-                   check=True)
-    return ROOT / "build/tests/run_hip", ROOT / "build/tests/run_reference"
+    return ROOT / "build/tests/run_hip", reference
 
 
 def first_prompts(folder, count):

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from test_amdsim import needs_amdsim, what_amdsim_lacks
+
 ROOT = Path(__file__).resolve().parent.parent
 COMMANDS = "demo test build run parity decode install clean help".split()
 
@@ -48,6 +50,7 @@ def test_each_command_says_what_it_does(command):
     (["demo", "--shape"], "--shape needs a value"),
     (["demo", "--shape", "20b"], "--shape is 7m or tiny"),
     (["demo", "--gpu", "intel"], "amd, nvidia or host"),
+    (["demo", "--amd", "--gpu", "host"], "without --gpu"),
     (["test", "--quick"], "unknown argument '--quick'"),
     (["parity"], "which model"),
     (["parity", "no-such.bin"], "no model file"),
@@ -284,16 +287,18 @@ def test_what_left_no_report_counts_as_failed(tmp_path):
         assert code == 1 and lines[-1] == "1 passed, 1 failed, 0 skipped", bad
     code, lines = count(f"{tmp_path}/good.xml:1")  # passes its tests, then fails at exit, as with a leak
     assert code == 1 and lines[-1] == "1 passed, 1 failed, 0 skipped"
+    assert count("--skipped", "a card", "there is none", good) == (
+        0, ["skipped: a card: there is none", "1 passed, 0 failed, 1 skipped"])
     code, lines = count("--failed", "make tests", good)
     assert code == 1 and "failed: make tests: see above" in lines and lines[-1] == "1 passed, 1 failed, 0 skipped"
     assert count()[0] == 1
 
 
 @pytest.mark.parametrize("fault, counts", [
-    ("none", "2 passed, 0 failed, 0 skipped"),
-    ("crash", "1 passed, 1 failed, 0 skipped"),
-    ("does not compile", "1 passed, 2 failed, 0 skipped"),
-    ("pytest", "1 passed, 1 failed, 0 skipped"),
+    ("none", "2 passed, 0 failed"),
+    ("crash", "1 passed, 1 failed"),
+    ("does not compile", "1 passed, 2 failed"),
+    ("pytest", "1 passed, 1 failed"),
 ])
 def test_test_ends_with_the_count_line(tmp_path, fault, counts):
     """./run.sh test on a small project: one GoogleTest program, one pytest file."""
@@ -303,12 +308,13 @@ def test_test_ends_with_the_count_line(tmp_path, fault, counts):
     shutil.copy(ROOT / "run.sh", tmp_path)
     shutil.copy(ROOT / "tests/count_results.py", tmp_path / "tests")
     (tmp_path / "Makefile").write_text("tests: build/tests/a_test\nbuild/tests/a_test: tests/a_test.cpp\n\tmkdir -p build/tests\n"
-                                       "\tg++ -o $@ $< -lgtest_main -lgtest\n")
+                                       "\tg++ -o $@ $< -lgtest_main -lgtest\namdsim-tests:\n")
     (tmp_path / "tests/a_test.cpp").write_text(f"#include <gtest/gtest.h>\n{program}\n")
     (tmp_path / "tests/test_a.py").write_text(f"def test_a():\n    assert {fault != 'pytest'}\n")
     environment = {key: value for key, value in os.environ.items() if not key.startswith("GETP_")}
     done = run_sh("test", script=tmp_path / "run.sh", env=environment)
-    assert done.stdout.splitlines()[-1] == counts, done.stdout + done.stderr
+    skipped = int(what_amdsim_lacks() != "")
+    assert done.stdout.splitlines()[-1] == f"{counts}, {skipped} skipped", done.stdout + done.stderr
     assert done.returncode == (fault != "none")
 
 
@@ -330,3 +336,14 @@ def test_demo_matches_the_reference(shape):
     done = run_sh("demo", "--shape", shape, "--gpu", "host", timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "demo: 32 of 32 requests match the CPU reference token for token" in done.stdout
+
+
+@needs_amdsim
+def test_demo_on_the_simulated_amd_device():
+    before = (ROOT / "run").read_bytes() if (ROOT / "run").exists() else None
+    done = run_sh("demo", "--amd", "--shape", "tiny", timeout=600)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "demo: LD_LIBRARY_PATH=build/amdsim AMDSIM=gfx90a build/run_amd build/demo/model.bin" in done.stdout
+    assert "device 0: AMD Instinct MI250 (one GCD) (amd back end)" in done.stderr
+    assert "demo: 8 of 8 requests match the CPU reference token for token" in done.stdout
+    assert before == ((ROOT / "run").read_bytes() if (ROOT / "run").exists() else None), "./run stays as it was"

@@ -25,3 +25,33 @@ $(MODELS)/%_fp32.bin: build/make_model
 $(MODELS)/%.bin: build/make_model
 	@mkdir -p $(MODELS)
 	build/make_model $* -o $@ -z $(MODELS)/$*_tokenizer.bin --seed 1
+
+# `make amdsim-tests` builds what runs on the simulated device, into build/amdsim/tests/COMPILER-ARCH-LEVEL/: GPU_TESTS and the
+# program itself, and the simulator's own tests, of which programs_test is built by both compilers at three levels.
+amdsim_in = $(foreach build,$(1),$(patsubst %,$(AMDSIM_DIR)/tests/$(build)/%,$(2)))
+AMDSIM_GPU_TESTS = $(call amdsim_in,hipcc-gfx90a-O0 hipcc-gfx90a-O3 clang-gfx942-O3 clang-gfx1100-O3,$(GPU_TESTS:%=%_test))
+AMDSIM_RUNS = $(call amdsim_in,hipcc-gfx90a-O3 clang-gfx942-O3 clang-gfx1100-O3,run)
+AMDSIM_OWN_TESTS = $(foreach level,O0 O1 O3,$(call amdsim_in,$(patsubst %,%-$(level),hipcc-gfx90a $(AMDSIM_CLANG)),programs_test)) \
+  $(call amdsim_in,$(patsubst %,%-O1,$(AMDSIM_CLANG)),$(filter-out programs_test,$(basename $(notdir $(wildcard tests/amdsim/*_test.cpp)))))
+AMDSIM_CLANG = clang-gfx90a clang-gfx942 clang-gfx1100
+
+# The compiler that a target's directory names; amdsim_word is a word of that name.
+amdsim_word = $(word $(1),$(subst -, ,$(notdir $(@D))))
+AMDSIM_COMPILE = $(if $(filter hipcc,$(call amdsim_word,1)),hipcc --offload-arch=,tools/clang_hip.sh )$(call amdsim_word,2) \
+  --std=c++17 -$(call amdsim_word,3)
+
+.PHONY: amdsim-tests
+amdsim-tests: amdsim $(AMDSIM_GPU_TESTS) $(AMDSIM_RUNS) $(AMDSIM_OWN_TESTS) $(TEST_MODELS)
+
+.SECONDEXPANSION:
+$(AMDSIM_GPU_TESTS): tests/$$(@F).cpp tests/kernel_testing.hpp tools/summation_orders.hpp $(SOURCES) $(HEADERS)
+	@mkdir -p $(@D)
+	$(AMDSIM_COMPILE) $< $(if $(filter forward_test,$(@F)),tokenizer.cpp) -o $@ -lgtest -lgtest_main
+
+$(AMDSIM_RUNS): $(SOURCES) $(HEADERS)
+	@mkdir -p $(@D)
+	$(AMDSIM_COMPILE) $(SOURCES) -o $@ -lm
+
+$(AMDSIM_OWN_TESTS): tests/amdsim/$$(@F).cpp
+	@mkdir -p $(@D)
+	$(AMDSIM_COMPILE) -DAMDSIM_ARCH=$(patsubst gfx%,0x%,$(call amdsim_word,2)) $< -o $@ -lgtest -lgtest_main

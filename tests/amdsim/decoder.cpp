@@ -235,10 +235,6 @@ bool parse_modifier(const std::string &word, Op &op) {
     op.blgp = uint8_t(number);
   } else if (name == "neg" && !value.empty()) {  // f64 matrix instructions of gfx942 print blgp so
     op.blgp = bit_list(value);
-  } else if (name == "mul") {
-    op.multiply = number == 2 ? 1 : 2;
-  } else if (name == "div") {
-    op.multiply = 3;
   } else if (word == "clamp") {
     op.clamp = true;
   } else if (word == "glc" || word == "sc0") {
@@ -247,9 +243,8 @@ bool parse_modifier(const std::string &word, Op &op) {
     op.offset_in_register = true;
   } else if (word == "idxen") {
     op.index_in_register = true;
-  } else if (word != "slc" && word != "dlc" && word != "sc1" && word != "nt" && word != "scc" && word != "gds") {
-    return false;
-  } else if (word == "gds") {
+  } else if (word != "slc" && word != "dlc" && word != "sc1" && word != "nt" && word != "scc" && name != "mul" &&
+             name != "div") {
     return false;
   }
   return true;

@@ -161,9 +161,11 @@ void Worker::start_wave(Launch &launch, Wave &wave, int number) {
   wave.s[kSharedBase + 1] = kSharedAperture;
   wave.s[kPrivateBase + 1] = kPrivateAperture;
 
-  // COMPUTE_PGM_RSRC1: FLOAT_ROUND_MODE 13:12 and 15:14, FLOAT_DENORM_MODE 17:16 and 19:18; MODE has them in this
-  // order.
-  wave.mode = (d.compute_pgm_rsrc1 >> 12 & 0xff) | 0x300;
+  // COMPUTE_PGM_RSRC1: FLOAT_ROUND_MODE 15:12, FLOAT_DENORM_MODE 19:16, DX10_CLAMP 21, IEEE 23; the same order in MODE.
+  const uint32_t rsrc1 = d.compute_pgm_rsrc1;
+  wave.mode = (rsrc1 >> 12 & 0xff) | (rsrc1 >> 21 & 1) << 8 | (rsrc1 >> 23 & 1) << 9;
+  if ((wave.mode & 0x300) != 0x300)
+    fault("kernel %s runs without DX10_CLAMP or IEEE mode, which is not modelled", launch.kernel->pretty.c_str());
   wave.flush32 = (wave.mode >> 4 & 3) != 3;
   if ((wave.mode >> 6 & 3) != 3)
     fault("kernel %s flushes double and half denormals, which is not modelled", launch.kernel->pretty.c_str());
@@ -225,7 +227,8 @@ void Worker::run_waves(Launch &launch) {
       if (wave.status == Status::ready) {
         wave.stop = false;
         const Op *pc = wave.pc;
-        for (int left = kSlice; left; left--) {
+        // With a seed, waves take turns after few instructions, so that an order that only barriers guarantee breaks.
+        for (int left = launch.seed ? 1 + int(random() % 64) : kSlice; left; left--) {
           const Op &op = *pc;
           wave.next = pc + 1;
           mine.instructions[int(op.kind)]++;

@@ -109,7 +109,6 @@ struct Op {
   uint8_t operands = 0;
   Class kind = Class::other;
   bool clamp = false, returns = false /* glc, sc0 */, offset_in_register = false, index_in_register = false;
-  uint8_t multiply = 0;  // output modifier: 1 ×2, 2 ×4, 3 ÷2
   uint8_t op_sel = 0, op_sel_hi = 0xff, neg_lo = 0, neg_hi = 0;
   uint8_t cbsz = 0, abid = 0, blgp = 0;
   uint8_t bytes = 0;  // length of the encoding

@@ -647,10 +647,12 @@ TEST(Integers, Bitfields) {
   expect_elementwise<ExtractAndInsert>(extract_and_insert, x, where);
 }
 
+// No a - b beside b - a: for gfx9, LLVM before 20 takes the two for the same once they are SDWA instructions
+// (llvm-project#106920).
 template <typename T>
 struct SmallArithmetic {
   HD Results<T, 8> operator()(T a, T b) const {
-    return {{(T)(a + b), (T)(a - b), (T)(a * b), (T)(a & ~b), (T)(a < b ? a : b), (T)(a > b ? a - b : b - a),
+    return {{(T)(a + b), (T)(a - b), (T)(a * b), (T)(a & ~b), (T)(a < b ? a : b), (T)(a > b ? a ^ b : a + 1),
              (T)((a + b) >> 1), (T)(a * a + 3 * b - 7)}};
   }
 };
@@ -1934,6 +1936,31 @@ struct CallThroughPointers {
   }
 };
 
+// A function with LDS of its own; the block meets in it.
+__device__ NOINLINE int rotate_block(int x, int by) {
+  __shared__ int slots[128];
+  __syncthreads();
+  slots[threadIdx.x] = x;
+  __syncthreads();
+  return slots[(threadIdx.x + by) % blockDim.x];
+}
+__global__ void rotate_twice(const int *in, int *out) {
+  __shared__ int first[4];
+  const int i = threadIdx.x, x = in[i];
+  if (i < 4) first[i] = x;
+  out[i] = rotate_block(rotate_block(x, 3) + i, 50) + first[i % 4];
+}
+
+TEST(Functions, LdsOfTheirOwn) {
+  const int n = 128;
+  const std::vector<int> in = integers<int>(n, 1, -1000, 1000);
+  std::vector<int> expected;
+  for (int i = 0; i < n; i++) expected.push_back(in[(i + 53) % n] + (i + 50) % n + in[i % 4]);
+  Device<int> d_in(in), out(n);
+  rotate_twice<<<1, n>>>(d_in.data(), out.data());
+  expect_equal(out.fetch(), expected);
+}
+
 TEST(Functions, Pointers) {
   expect_same<CallThroughPointers>(integers<int>(500, 1, 0, 3), integers<int>(500, 2, -1000, 1000),
                                    integers<int>(500, 3, -1000, 1000));
@@ -2182,6 +2209,8 @@ __global__ void update_packed(Packed *records, int count) {
   r.kind ^= 0x55;
 }
 
+// The compiler makes 4 and 8-byte accesses of it at any address, as ROCm lets it: the simulator needs
+// AMDSIM_UNALIGNED=1.
 TEST(Memory, PackedStructs) {
   const int count = 130;
   std::vector<uint8_t> bytes = random_values<uint8_t>(count * sizeof(Packed), 1);
@@ -2276,7 +2305,8 @@ TEST(Memory, ConstantsAndGlobals) {
   check(hipMemcpyToSymbol(HIP_SYMBOL(kWeights), weights, sizeof weights));
   std::vector<int> before(16), after(16);
   check(hipMemcpyFromSymbol(before.data(), HIP_SYMBOL(counters), sizeof counters));
-  expect_equal(before, {100, 200, 300, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0});
+  const std::vector<int> initial = before;
+  expect_equal(initial, {100, 200, 300, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0});
   double factor = 2.5;
   for (int launch = 0; launch < 2; launch++) {
     Device<double> out(threads);
@@ -2292,6 +2322,9 @@ TEST(Memory, ConstantsAndGlobals) {
   }
   check(hipMemcpyFromSymbol(after.data(), HIP_SYMBOL(counters), sizeof counters));
   expect_equal(after, before);
+  factor = 2.5;  // as they were, for a repetition
+  check(hipMemcpyToSymbol(HIP_SYMBOL(scale), &factor, sizeof factor));
+  check(hipMemcpyToSymbol(HIP_SYMBOL(counters), initial.data(), sizeof counters));
 }
 
 extern __shared__ __attribute__((aligned(16))) unsigned char dynamic_lds[];

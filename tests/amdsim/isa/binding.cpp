@@ -318,7 +318,7 @@ void bind_operation(Op &op, const DecodedText &text, const std::string &architec
 
   if (op.clamp && d.saturating[which]) {
     op.run = d.saturating[which];
-  } else if (op.clamp && d.kind == Class::valu && !d.handles_modifiers && op.mnemonic.find("_f") == std::string::npos) {
+  } else if (op.clamp && !d.handles_modifiers && op.mnemonic.find("_f") == std::string::npos) {
     return;  // an integer clamp that nobody wrote down
   } else {
     op.run = d.run[which] ? d.run[which] : not_implemented;

@@ -108,11 +108,12 @@ void permlane16(Wave &w, const Op &op) {
   }
 }
 
-void permlane64(Wave &w, const Op &op) {  // a wave of 32 has no other half: nothing moves
+void permlane64(Wave &w, const Op &op) {
+  if (w.size == 32) return;  // no other half: the instruction does nothing
   uint32_t before[kLanes];
   std::memcpy(before, w.v[op.operand[1].index], sizeof before);
   for (int l = 0; l < w.size; l++)
-    if (w.mask[l]) w.v[op.operand[0].index][l] = before[w.size == 64 ? l ^ 32 : l];
+    if (w.mask[l]) w.v[op.operand[0].index][l] = before[l ^ 32];
 }
 
 void swap(Wave &w, const Op &op) {

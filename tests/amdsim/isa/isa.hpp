@@ -1,7 +1,7 @@
 // How the meaning of an instruction is written down: a name and a function of one lane,
 //   vector("v_add_f32", [](float a, float b) { return a + b; });
 // The function's parameter and result types say how operands are read (32 or 64 bits, halves, lane masks) and results
-// are written; modifiers (neg, abs, clamp, omod, op_sel), exec and the wave size are applied here, once for all.
+// are written; modifiers (neg, abs, clamp, op_sel), exec and the wave size are applied here, once for all.
 #pragma once
 #include <bit>
 #include <cfenv>
@@ -26,6 +26,19 @@ struct Half {
   static Half from(double value);
   double value() const;
 };
+
+// A float's nearest bfloat16, ties to even.
+inline uint32_t bf16_bits(float x) {
+  const uint32_t bits = std::bit_cast<uint32_t>(x);
+  return x != x ? bits >> 16 | 0x40 : (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
+}
+
+inline uint32_t packed_bf16_sum(uint32_t a, uint32_t b) {
+  const auto sum = [](uint32_t x, uint32_t y) {
+    return bf16_bits(std::bit_cast<float>(x << 16) + std::bit_cast<float>(y << 16));
+  };
+  return sum(a, b) | sum(a >> 16, b >> 16) << 16;
+}
 
 // A lane's bit of a mask in scalar registers (vcc, s[0:1]).
 struct LaneBit {
@@ -231,21 +244,6 @@ T limited(T x) {  // clamp: to [0, 1], NaN to 0 (dx10_clamp, which HIP sets)
   }
 }
 
-template <class T>
-T modified(T x, const Op &op) {
-  if constexpr (is_float<T>) {
-    if (op.multiply) {
-      const double factor = op.multiply == 1 ? 2 : op.multiply == 2 ? 4 : 0.5;
-      if constexpr (std::is_same_v<T, Half>)
-        x = Half::from(x.value() * factor);
-      else
-        x = T(x * T(factor));
-    }
-    if (op.clamp) x = limited(x);
-  }
-  return x;
-}
-
 // Rounding of MODE: bits 1:0 for single, 3:2 for double and half. 0 nearest, 1 up, 2 down, 3 to zero.
 struct Rounding {
   explicit Rounding(uint32_t code) : changed(code != 0) {
@@ -293,8 +291,10 @@ struct VectorRun {
           out[l] = F{}(std::get<I>(sources)[l]...);
         }
       }
-      if (is_float<T> && (op.multiply || op.clamp))
-        for (int l = 0; l < W; l++) out[l] = modified(out[l], op);
+      // The output multiplier (mul:2) has no effect where MODE.IEEE is set, which HIP sets.
+      if constexpr (is_float<T>)
+        if (op.clamp)
+          for (int l = 0; l < W; l++) out[l] = limited(out[l]);
     }
     if constexpr (std::is_same_v<T, float>)
       if (w.flush32)

@@ -206,6 +206,14 @@ void define_lds() {
   define_integer_atomics<uint32_t>("u32", "i32", "b32");
   define_integer_atomics<uint64_t>("u64", "i64", "b64");
   define_atomic<float>("add", "f32", [](float old, float data, float) { return old + data; });
+  define_atomic<uint32_t>("pk_add", "f16", [](uint32_t old, uint32_t data, uint32_t) {
+    uint32_t sum = 0;
+    for (int i = 0; i < 32; i += 16)
+      sum |= uint32_t(Half::from(Half{uint16_t(old >> i)}.value() + Half{uint16_t(data >> i)}.value()).bits) << i;
+    return sum;
+  });
+  define_atomic<uint32_t>("pk_add", "bf16",
+                          [](uint32_t old, uint32_t data, uint32_t) { return packed_bf16_sum(old, data); });
   define_atomic<double>("add", "f64", [](double old, double data, double) { return old + data; });
   define_atomic<float>("min", "f32",
                        [](float old, float data, float) { return data < old || old != old ? data : old; });

@@ -229,12 +229,6 @@ void write_d(Wave &w, const Op &op, const Matrix &matrix, size_t i, uint32_t bit
   }
 }
 
-uint32_t bf16_bits(float x) {
-  const uint32_t bits = std::bit_cast<uint32_t>(x);
-  if (x != x) return bits >> 16 | 0x40;
-  return (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
-}
-
 enum class Order {
   sequential,    // one fused multiply-add a k, from C on (f32)
   groups_of_4,   // gfx90a, 16 bits: (p0 + p1) + (p2 + p3), rounded at each step and flushed, then onto the sum

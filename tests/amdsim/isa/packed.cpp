@@ -91,11 +91,18 @@ double fused_sum(double p, double c) {  // p exact; the sum to odd, so that one 
   return std::bit_cast<double>((error > 0) == (s > 0) ? bits | 1 : (bits - 1) | 1);
 }
 
-double larger(double a, double b) {
-  return a != a ? b : b != b ? a : a == b ? (std::signbit(a) ? b : a) : a > b ? a : b;
+// As v_max_f16 and v_min_f16: a signaling NaN comes out quiet, a quiet one gives way, +0 is above -0.
+bool signaling(Half x) { return (x.bits & 0x7e00) == 0x7c00 && (x.bits & 0x1ff); }
+constexpr Half kHalfNan = {0x7e00};
+Half larger(Half x, Half y) {
+  if (signaling(x) || signaling(y)) return kHalfNan;
+  const double a = x.value(), b = y.value();
+  return a != a ? y : b != b ? x : a == b ? Half{uint16_t(x.bits & y.bits)} : a > b ? x : y;
 }
-double smaller(double a, double b) {
-  return a != a ? b : b != b ? a : a == b ? (std::signbit(a) ? a : b) : a < b ? a : b;
+Half smaller(Half x, Half y) {
+  if (signaling(x) || signaling(y)) return kHalfNan;
+  const double a = x.value(), b = y.value();
+  return a != a ? y : b != b ? x : a == b ? Half{uint16_t(x.bits | y.bits)} : a < b ? x : y;
 }
 
 template <class T>
@@ -245,15 +252,52 @@ float dot2_half(uint32_t a, uint32_t b, float c) {
   return c;
 }
 
+template <int Bits>
+void run_mixed_sign(Wave &w, const Op &op) {
+  uint32_t out[kLanes];
+  for (int l = 0; l < w.size; l++) {
+    uint32_t x[3];
+    for (int i = 0; i < 3; i++) {
+      const Operand &operand = op.operand[1 + i];
+      x[i] = operand.kind == Operand::vector     ? w.v[operand.index][l]
+             : operand.kind == Operand::constant ? uint32_t(operand.bits)
+                                                 : w.read_scalar(operand.index);
+    }
+    const bool a = op.neg_lo & 1, b = op.neg_lo >> 1 & 1;
+    int64_t sum = a && b ? dot<int32_t, int32_t, Bits>(x[0], x[1])
+                  : a    ? dot<int32_t, uint32_t, Bits>(x[0], x[1])
+                  : b    ? dot<uint32_t, int32_t, Bits>(x[0], x[1])
+                         : dot<uint32_t, uint32_t, Bits>(x[0], x[1]);
+    sum += int32_t(x[2]);
+    if (op.clamp) sum = std::clamp<int64_t>(sum, INT32_MIN, INT32_MAX);
+    out[l] = uint32_t(sum);
+  }
+  if (w.size == 64)
+    write_row<64>(w, op.operand[0].index, out);
+  else
+    write_row<32>(w, op.operand[0].index, out);
+}
+
+template <int Bits>
+void mixed_sign(const std::string &name) {
+  Definition &d = define(name, Class::packed, run_mixed_sign<Bits>, run_mixed_sign<Bits>);
+  d.handles_modifiers = true;
+  d.prepare = [](Op &op) { type_constants<uint32_t, uint32_t, uint32_t>(op, 1); };
+}
+
 }  // namespace
 
 void define_packed() {
   packed16<Half, 2>("v_pk_add_f16", [](Half *x, bool) { return half(x[0].value() + x[1].value()); });
   packed16<Half, 2>("v_pk_mul_f16", [](Half *x, bool) { return half(x[0].value() * x[1].value()); });
-  packed16<Half, 2>("v_pk_min_f16", [](Half *x, bool) { return half(smaller(x[0].value(), x[1].value())); });
-  packed16<Half, 2>("v_pk_max_f16", [](Half *x, bool) { return half(larger(x[0].value(), x[1].value())); });
+  packed16<Half, 2>("v_pk_min_f16", [](Half *x, bool) { return smaller(x[0], x[1]); });
+  packed16<Half, 2>("v_pk_max_f16", [](Half *x, bool) { return larger(x[0], x[1]); });
   packed16<Half, 3>("v_pk_fma_f16",
                     [](Half *x, bool) { return half(fused_sum(x[0].value() * x[1].value(), x[2].value())); });
+  {
+    Definition &d = definitions()["v_pk_fmac_f16"] = definitions()["v_pk_fma_f16"];
+    d.prepare = [](Op &op) { op.operand[op.operands++] = op.operand[0]; };
+  }
   packed16<uint16_t, 2>("v_pk_add_u16", [](uint16_t *x, bool s) { return bounded<uint16_t>(int64_t(x[0]) + x[1], s); });
   packed16<uint16_t, 2>("v_pk_sub_u16", [](uint16_t *x, bool s) { return bounded<uint16_t>(int64_t(x[0]) - x[1], s); });
   packed16<int16_t, 2>("v_pk_add_i16", [](int16_t *x, bool s) { return bounded<int16_t>(int64_t(x[0]) + x[1], s); });
@@ -288,7 +332,23 @@ void define_packed() {
     accumulating(
         name, [](uint32_t a, uint32_t b, float c) { return dot2_half(a, b, c); }, Class::packed);
   vector(
+      "v_dot2_f32_bf16",
+      [](uint32_t a, uint32_t b, float c) {  // denormals are flushed
+        for (int i = 0; i < 32; i += 16)
+          c = flushed(float(fused_sum(
+              double(flushed(std::bit_cast<float>(a >> i << 16))) * double(flushed(std::bit_cast<float>(b >> i << 16))),
+              double(flushed(c)))));
+        return c;
+      },
+      Class::packed);
+  // iu8, iu4: neg_lo says which operand is signed.
+  mixed_sign<8>("v_dot4_i32_iu8");
+  mixed_sign<4>("v_dot8_i32_iu4");
+  vector(
       "v_dot2_i32_i16",
+      [](uint32_t a, uint32_t b, uint32_t c) { return uint32_t(dot<int32_t, int32_t, 16>(a, b)) + c; }, Class::packed);
+  accumulating(
+      "v_dot2c_i32_i16",
       [](uint32_t a, uint32_t b, uint32_t c) { return uint32_t(dot<int32_t, int32_t, 16>(a, b)) + c; }, Class::packed);
   vector(
       "v_dot2_u32_u16",

@@ -63,9 +63,9 @@ void define_arithmetic() {
   scalar("s_mul_hi_u32", [](u32 a, u32 b) { return u32(u64(a) * b >> 32); });
   scalar("s_mul_hi_i32", [](i32 a, i32 b) { return u32(u64(i64(a) * b) >> 32); });
   scalar("s_min_u32", [](u32 a, u32 b) { return WithScc<u32>{std::min(a, b), a < b}; });
-  scalar("s_max_u32", [](u32 a, u32 b) { return WithScc<u32>{std::max(a, b), a > b}; });
+  scalar("s_max_u32", [](u32 a, u32 b) { return WithScc<u32>{std::max(a, b), a >= b}; });
   scalar("s_min_i32", [](i32 a, i32 b) { return WithScc<i32>{std::min(a, b), a < b}; });
-  scalar("s_max_i32", [](i32 a, i32 b) { return WithScc<i32>{std::max(a, b), a > b}; });
+  scalar("s_max_i32", [](i32 a, i32 b) { return WithScc<i32>{std::max(a, b), a >= b}; });
   scalar("s_abs_i32", [](i32 x) { return logical(x < 0 ? 0u - u32(x) : u32(x)); });
   scalar("s_absdiff_i32", [](i32 a, i32 b) {
     const u32 d = u32(a) - u32(b);
@@ -360,7 +360,10 @@ void jump_to(Wave &w, const Op &op, u64 address) {
 
 u64 next_address(const Op &op) { return op.address + op.bytes; }
 
-void set_mode(Wave &w, u32 mode) {
+void set_mode(Wave &w, const Op &op, u32 mode) {
+  if ((mode >> 6 & 3) != 3) fault_at(w, op, -1, "flushing of double and half denormals is not modelled");
+  if ((mode & 0x300) != 0x300) fault_at(w, op, -1, "MODE without DX10_CLAMP or IEEE is not modelled");
+  if ((mode >> 4 & 3) % 3) fault_at(w, op, -1, "flushing of denormals on one side only is not modelled");
   w.mode = mode;
   w.flush32 = (mode >> 4 & 3) != 3;
 }
@@ -398,8 +401,7 @@ void setreg(Wave &w, const Op &op) {
   if ((op.immediate & 63) != 1) fault_at(w, op, -1, "only the MODE register can be written");
   const u32 mask = (size == 32 ? ~0u : (1u << size) - 1) << offset;
   const u32 mode = (w.mode & ~mask) | (u32(read_source(w, op.operand[0], false)) << offset & mask);
-  if ((mode >> 6 & 3) != 3) fault_at(w, op, -1, "flushing of double and half denormals is not modelled");
-  set_mode(w, mode);
+  set_mode(w, op, mode);
 }
 
 void nothing(Wave &, const Op &) {}
@@ -507,16 +509,11 @@ void define_control() {
   custom("s_setreg_b32", setreg, false);
   custom("s_setreg_imm32_b32", setreg, false);
   custom(
-      "s_round_mode", [](Wave &w, const Op &op) { set_mode(w, (w.mode & ~15u) | (u32(op.operand[0].bits) & 15)); },
+      "s_round_mode", [](Wave &w, const Op &op) { set_mode(w, op, (w.mode & ~15u) | (u32(op.operand[0].bits) & 15)); },
       false);
   custom(
       "s_denorm_mode",
-      [](Wave &w, const Op &op) {
-        if ((op.operand[0].bits >> 2 & 3) != 3)
-          fault_at(w, op, -1, "flushing of double and half denormals is not modelled");
-        set_mode(w, (w.mode & ~0xf0u) | (u32(op.operand[0].bits) & 15) << 4);
-      },
-      false);
+      [](Wave &w, const Op &op) { set_mode(w, op, (w.mode & ~0xf0u) | (u32(op.operand[0].bits) & 15) << 4); }, false);
   custom("s_trap", trap, false, Class::other);
   custom("s_sendmsg", send_message, false, Class::other);
   // Timing and caches are not modelled: nothing to wait for, nothing to flush.

@@ -28,10 +28,23 @@ double coarse(double x) {
 }
 
 template <class T>
+bool signaling(T x) {
+  if constexpr (std::is_same_v<T, Half>)
+    return (x.bits & 0x7e00) == 0x7c00 && (x.bits & 0x1ff);
+  else if constexpr (sizeof(T) == 8)
+    return x != x && !(std::bit_cast<u64>(x) >> 51 & 1);
+  else
+    return x != x && !(std::bit_cast<u32>(x) >> 22 & 1);
+}
+
+// Of floats: a signaling NaN comes out quiet (MODE.IEEE, which HIP sets), a quiet one gives way, +0 is above -0.
+template <class T>
 T maximum(T a, T b) {
-  if constexpr (is_float<T> && !std::is_same_v<T, Half>) {
+  if constexpr (is_float<T>) {
     using B = std::conditional_t<sizeof(T) == 8, u64, u32>;
-    if (a == b) return std::bit_cast<T>(B(std::bit_cast<B>(a) & std::bit_cast<B>(b)));  // +0 over -0
+    const T nan = std::numeric_limits<T>::quiet_NaN();
+    if (signaling(a) || signaling(b)) return nan;
+    if (a == b) return std::bit_cast<T>(B(std::bit_cast<B>(a) & std::bit_cast<B>(b)));
     if (a != a) return b;
     if (b != b) return a;
   }
@@ -40,8 +53,10 @@ T maximum(T a, T b) {
 
 template <class T>
 T minimum(T a, T b) {
-  if constexpr (is_float<T> && !std::is_same_v<T, Half>) {
+  if constexpr (is_float<T>) {
     using B = std::conditional_t<sizeof(T) == 8, u64, u32>;
+    const T nan = std::numeric_limits<T>::quiet_NaN();
+    if (signaling(a) || signaling(b)) return nan;
     if (a == b) return std::bit_cast<T>(B(std::bit_cast<B>(a) | std::bit_cast<B>(b)));
     if (a != a) return b;
     if (b != b) return a;
@@ -49,8 +64,13 @@ T minimum(T a, T b) {
   return a < b ? a : b;
 }
 
-Half maximum(Half a, Half b) { return Half::from(maximum(a.value(), b.value())); }
-Half minimum(Half a, Half b) { return Half::from(minimum(a.value(), b.value())); }
+constexpr Half kHalfNan = {0x7e00};
+Half maximum(Half a, Half b) {
+  return signaling(a) || signaling(b) ? kHalfNan : Half::from(maximum(a.value(), b.value()));
+}
+Half minimum(Half a, Half b) {
+  return signaling(a) || signaling(b) ? kHalfNan : Half::from(minimum(a.value(), b.value()));
+}
 
 template <class T>
 T median(T a, T b, T c) {
@@ -410,7 +430,7 @@ void define_float32() {
   vector("v_ceil_f32", [](float x) { return std::ceil(x); });
   vector("v_trunc_f32", [](float x) { return std::trunc(x); });
   vector("v_rndne_f32", [](float x) { return __builtin_nearbyintf(x); });
-  vector("v_fract_f32", [](float x) { return minimum(x - std::floor(x), 0x1.fffffep-1f); });
+  vector("v_fract_f32", [](float x) { return x != x ? x : minimum(x - std::floor(x), 0x1.fffffep-1f); });
   vector("v_ldexp_f32", [](float x, i32 e) { return scaled(x, e); });
   vector("v_frexp_mant_f32", [](float x) { return mantissa(x); });
   vector("v_frexp_exp_i32_f32", [](float x) { return binary_exponent(x); });
@@ -436,7 +456,7 @@ void define_float64() {
   vector("v_ceil_f64", [](double x) { return std::ceil(x); });
   vector("v_trunc_f64", [](double x) { return std::trunc(x); });
   vector("v_rndne_f64", [](double x) { return std::nearbyint(x); });
-  vector("v_fract_f64", [](double x) { return minimum(x - std::floor(x), 0x1.fffffffffffffp-1); });
+  vector("v_fract_f64", [](double x) { return x != x ? x : minimum(x - std::floor(x), 0x1.fffffffffffffp-1); });
   vector("v_ldexp_f64", [](double x, i32 e) { return std::ldexp(x, e); });
   vector("v_frexp_mant_f64", [](double x) { return mantissa(x); });
   vector("v_frexp_exp_i32_f64", [](double x) { return binary_exponent(x); });
@@ -461,9 +481,12 @@ void define_float16() {
   vector("v_mul_f16", [](Half a, Half b) { return half(a.value() * b.value()); });
   vector("v_min_f16", [](Half a, Half b) { return minimum(a, b); });
   vector("v_max_f16", [](Half a, Half b) { return maximum(a, b); });
-  vector<true>("v_min3_f16", [](Half a, Half b, Half c) { return minimum(minimum(a, b), c); });
-  vector<true>("v_max3_f16", [](Half a, Half b, Half c) { return maximum(maximum(a, b), c); });
-  vector<true>("v_med3_f16", [](Half a, Half b, Half c) { return half(median(a.value(), b.value(), c.value())); });
+  vector("v_min3_f16", [](Half a, Half b, Half c) { return minimum(minimum(a, b), c); });
+  vector("v_max3_f16", [](Half a, Half b, Half c) { return maximum(maximum(a, b), c); });
+  vector("v_med3_f16", [](Half a, Half b, Half c) {
+    const double x = a.value(), y = b.value(), z = c.value();
+    return x != x || y != y || z != z ? minimum(minimum(a, b), c) : half(median(x, y, z));
+  });
   vector<true>("v_fma_f16", [](Half a, Half b, Half c) { return fused(a, b, c); });
   accumulating("v_fmac_f16", [](Half a, Half b, Half c) { return fused(a, b, c); });
   vector("v_fmamk_f16", [](Half a, Half b, Half c) { return fused(a, b, c); });
@@ -495,7 +518,10 @@ void define_float16() {
   vector("v_ceil_f16", [](Half x) { return half(std::ceil(x.value())); });
   vector("v_trunc_f16", [](Half x) { return half(std::trunc(x.value())); });
   vector("v_rndne_f16", [](Half x) { return half(std::nearbyint(x.value())); });
-  vector("v_fract_f16", [](Half x) { return half(minimum(x.value() - std::floor(x.value()), 0x1.ffcp-1)); });
+  vector("v_fract_f16", [](Half x) {
+    const double v = x.value();
+    return v != v ? x : half(minimum(v - std::floor(v), 0x1.ffcp-1));
+  });
   vector("v_ldexp_f16", [](Half x, i16 e) { return half(std::ldexp(x.value(), e)); });
   vector("v_frexp_mant_f16", [](Half x) { return half(mantissa(x.value())); });
   vector("v_frexp_exp_i16_f16", [](Half x) { return i16(binary_exponent(x.value())); });
@@ -524,6 +550,9 @@ void define_conversions() {
   vector("v_cvt_f32_ubyte1", [](u32 x) { return float(x >> 8 & 0xff); });
   vector("v_cvt_f32_ubyte2", [](u32 x) { return float(x >> 16 & 0xff); });
   vector("v_cvt_f32_ubyte3", [](u32 x) { return float(x >> 24); });
+  vector("v_cvt_off_f32_i4", [](u32 x) { return float(i32(x << 28) >> 28) / 16; });
+  vector("v_cvt_i32_i16", [](i16 x) { return i32(x); });
+  vector("v_cvt_u32_u16", [](u16 x) { return u32(x); });
   vector("v_cvt_f64_i32", [](i32 x) { return double(x); });
   vector("v_cvt_f64_u32", [](u32 x) { return double(x); });
   vector("v_cvt_i32_f64", [](double x) { return to_i32(x); });
@@ -548,6 +577,11 @@ void define_conversions() {
     vector(name, [](float a, float b) { return normalized_signed(a) | normalized_signed(b) << 16; });
   for (const char *name : {"v_cvt_pknorm_u16_f32", "v_cvt_pk_norm_u16_f32"})
     vector(name, [](float a, float b) { return normalized_unsigned(a) | normalized_unsigned(b) << 16; });
+  vector("v_cvt_pk_i16_f32", [](float a, float b) {
+    return u32(u16(saturated_sum<i16>(to_i32(a)))) | u32(u16(saturated_sum<i16>(to_i32(b)))) << 16;
+  });
+  vector("v_cvt_pk_u16_f32",
+         [](float a, float b) { return std::min(to_u32(a), 0xffffu) | std::min(to_u32(b), 0xffffu) << 16; });
   vector("v_cvt_pk_u16_u32", [](u32 a, u32 b) { return std::min(a, 0xffffu) | std::min(b, 0xffffu) << 16; });
   vector("v_cvt_pk_i16_i32",
          [](i32 a, i32 b) { return u32(u16(saturated_sum<i16>(a))) | u32(u16(saturated_sum<i16>(b))) << 16; });
@@ -640,9 +674,8 @@ void define_integer() {
     return WithMask<u64>{p + c, p + c < p};
   });
   vector("v_mad_i64_i32", [](i32 a, i32 b, i64 c) {
-    i64 sum;
-    const bool overflow = __builtin_add_overflow(i64(a) * b, c, &sum);
-    return WithMask<i64>{sum, overflow};
+    const __int128 sum = __int128(i64(a) * b) + c;  // 65 bits; the mask gets the highest
+    return WithMask<i64>{i64(sum), sum < 0};
   });
   vector("v_mad_u32_u16", [](u16 a, u16 b, u32 c) { return u32(a) * b + c; });
   vector("v_mad_i32_i16", [](i16 a, i16 b, u32 c) { return u32(i32(a) * b) + c; });
@@ -675,6 +708,10 @@ void define_integer() {
     u32 r = 0;
     for (int i = 0; i < 32; i += 8) r |= ((a >> i & 0xff) + (b >> i & 0xff) + (c >> i & 1)) >> 1 << i;
     return r;
+  });
+  vector("v_sat_pk_u8_i16", [](u32 x) {
+    const auto byte = [](i16 v) { return u32(v < 0 ? 0 : v > 255 ? 255 : v); };
+    return byte(i16(x)) | byte(i16(x >> 16)) << 8;
   });
   vector("v_pack_b32_f16", [](Half a, Half b) { return u32(a.bits) | u32(b.bits) << 16; });
   vector("v_cndmask_b32", [](u32 a, u32 b, LaneBit c) { return c.bit ? b : a; });

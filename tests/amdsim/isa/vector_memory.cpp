@@ -17,16 +17,14 @@ void global_fault(const Wave &w, const Op &op, int lane, uint64_t address, uint3
 }
 
 void scratch_fault(const Wave &w, const Op &op, int lane, uint32_t offset, uint32_t bytes) {
-  fault_at(w, op, lane, "out-of-bounds access of %u bytes at scratch offset %u: the kernel has %u bytes a lane", bytes,
-           offset, w.group->scratch_bytes);
+  fault_at(w, op, lane, "out-of-bounds access of %u bytes at scratch offset %d: the kernel has %u bytes a lane", bytes,
+           int32_t(offset), w.group->scratch_bytes);
 }
 
 namespace {
 
-// The addresses of all lanes of one instruction.
-struct Addresses {
-  uint64_t lane[kLanes];
-};
+// The address of a lane that is past a buffer's records: it loads zero and stores nothing.
+constexpr uint64_t kOutOfBuffer = ~0ull;
 
 uint64_t address_of(const Wave &w, const Operand &operand, int lane) {
   return uint64_t(w.v[operand.index + 1][lane]) << 32 | w.v[operand.index][lane];
@@ -94,7 +92,7 @@ Space addresses(Wave &w, const Op &op, int place, int scalar_place, uint64_t *ou
     for (int l = 0; l < w.size; l++) {
       const uint32_t at = uint32_t(op.offset) + (op.offset_in_register ? w.v[vector.index][l] : 0);
       if (!swizzle) {
-        out[l] = base + at;
+        out[l] = at < d[2] ? base + at : kOutOfBuffer;
         continue;
       }
       if (!add_lane || element != 4 || index_stride != uint32_t(w.size))
@@ -115,6 +113,10 @@ template <Form F, int Bytes, bool Write>
 void move_lane(Wave &w, const Op &op, Space space, int l, uint64_t address, uint32_t *data) {
   if constexpr (F == Form::flat) space = space_of_flat(address);
   if constexpr (F == Form::buffer) {
+    if (address == kOutOfBuffer) {
+      if (!Write) std::memset(data, 0, (Bytes + 3) / 4 * 4);
+      return;
+    }
     if (in_own_scratch(w, address)) {
       for (int i = 0; i < (Bytes + 3) / 4; i++) {
         const uint64_t at = address + uint64_t(i) * 4u * uint32_t(w.size);
@@ -299,6 +301,23 @@ void scalar_load(Wave &w, const Op &op) {
   for (int i = 0; i < Words; i += 2) write_scalar64(w, op.operand[0].index + i, uint64_t(data[i + 1]) << 32 | data[i]);
 }
 
+// Through a buffer descriptor without stride: base address and bytes.
+template <int Words>
+void scalar_buffer_load(Wave &w, const Op &op) {
+  const int descriptor = op.operand[1].index;
+  const Operand &offset = op.operand[2];
+  const uint32_t at =
+      (offset.kind == Operand::constant ? uint32_t(offset.bits) : w.read_scalar(offset.index)) + uint32_t(op.offset);
+  const uint64_t base = uint64_t(w.read_scalar(descriptor + 1) & 0xffff) << 32 | w.read_scalar(descriptor);
+  if (w.read_scalar(descriptor + 1) >> 16 & 0x3fff) fault_at(w, op, -1, "buffers with a stride are not implemented");
+  const uint64_t address = base + (at & ~3u);
+  if (uint64_t(at) + 4 * Words > w.read_scalar(descriptor + 2))
+    fault_at(w, op, -1, "scalar read at offset %u of a buffer of %u bytes", at, w.read_scalar(descriptor + 2));
+  if (!memory_valid(address, 4 * Words)) global_fault(w, op, -1, address, 4 * Words, "scalar read");
+  for (int i = 0; i < Words; i++)
+    w.write_scalar(op.operand[0].index + i, reinterpret_cast<const uint32_t *>(address)[i]);
+}
+
 }  // namespace
 
 void define_memory() {
@@ -332,12 +351,18 @@ void define_memory() {
       sum |= u32(Half::from(Half{uint16_t(old >> i)}.value() + Half{uint16_t(data >> i)}.value()).bits) << i;
     return sum;
   });
+  define_atomic<u32>("pk_add_bf16", [](u32 old, u32 data, u32) { return packed_bf16_sum(old, data); });
   const auto scalar = [](const char *gfx9, const char *gfx11, Handler run) {
     for (const char *name : {gfx9, gfx11}) {
       Definition &d = define(name, Class::scalar_memory, run, run);
       d.prepare = [](Op &op) { type_constant<uint64_t>(op, 2); };
     }
   };
+  scalar("s_buffer_load_dword", "s_buffer_load_b32", scalar_buffer_load<1>);
+  scalar("s_buffer_load_dwordx2", "s_buffer_load_b64", scalar_buffer_load<2>);
+  scalar("s_buffer_load_dwordx4", "s_buffer_load_b128", scalar_buffer_load<4>);
+  scalar("s_buffer_load_dwordx8", "s_buffer_load_b256", scalar_buffer_load<8>);
+  scalar("s_buffer_load_dwordx16", "s_buffer_load_b512", scalar_buffer_load<16>);
   scalar("s_load_dword", "s_load_b32", scalar_load<1>);
   scalar("s_load_dwordx2", "s_load_b64", scalar_load<2>);
   scalar("s_load_dwordx4", "s_load_b128", scalar_load<4>);

@@ -1,0 +1,123 @@
+"""The programs that AMD's compilers build, executed on the simulated AMD device (docs/AMDSIM.md): getp, and what ends it.
+
+The GoogleTest programs on the simulated device are run by run.sh.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from test_greedy_tokens import first_prompts, getp
+
+ROOT = Path(__file__).resolve().parent.parent
+FULL = os.environ.get("GETP_TEST_FULL") == "1"
+
+
+def what_amdsim_lacks():
+    """The Debian packages to install, or the HIP that would be needed; empty if all is here."""
+    wanted = {"hipcc": shutil.which("hipcc"), "clang-19": shutil.which("clang++-19"),
+              "clang-tools-19": shutil.which("clang-offload-bundler-19"), "lld-19": shutil.which("ld.lld-19"),
+              "llvm-19-dev": Path("/usr/lib/llvm-19/include/llvm-c/Disassembler.h").exists(),
+              "nlohmann-json3-dev": Path("/usr/include/nlohmann/json.hpp").exists()}
+    missing = [package for package, found in wanted.items() if not found]
+    if not missing and not re.search(r"^HIP version: 5\.", subprocess.run(["hipcc", "--version"], capture_output=True,
+                                                                           text=True).stdout, re.M):
+        missing = ["HIP 5"]
+    return " ".join(missing)
+
+
+needs_amdsim = pytest.mark.skipif(bool(what_amdsim_lacks()),
+                                  reason=f"the simulated AMD device needs what is not here: {what_amdsim_lacks()}")
+pytestmark = needs_amdsim
+
+GFX90A, GFX942, GFX1100 = "hipcc-gfx90a-O3", "clang-gfx942-O3", "clang-gfx1100-O3"
+
+
+@pytest.fixture(scope="session")
+def programs():
+    """run by what it was built with."""
+    paths = {build: ROOT / f"build/amdsim/tests/{build}/run" for build in (GFX90A, GFX942, GFX1100)}
+    subprocess.run(["make", "-j2", "amdsim", *(str(path.relative_to(ROOT)) for path in paths.values())], cwd=ROOT,
+                   check=True)
+    return paths
+
+
+def device(amdsim, **environment):
+    return {"LD_LIBRARY_PATH": str(ROOT / "build/amdsim"), "AMDSIM": amdsim, **environment}
+
+
+@pytest.fixture(scope="session")
+def expected(reference, seven_m, tmp_path_factory):
+    """The prompts, and the CPU reference's tokens for them."""
+    folder = tmp_path_factory.mktemp("amdsim")
+    prompts = first_prompts(folder, 8)
+    lines, _ = getp(reference, seven_m, prompts, folder / "cpu.txt", "-n", 32)
+    assert len(lines) == 8 and all(lines)
+    return prompts, lines
+
+
+@pytest.mark.parametrize("build, amdsim, environment, card", [
+    (GFX90A, "gfx90a", {}, "0: AMD Instinct MI250 (one GCD)"),
+    (GFX90A, "gfx90a", {"AMDSIM_SEED": "7"}, "0: AMD Instinct MI250 (one GCD)"),
+    (GFX90A, "gfx90a:4", {"HIP_DEVICE_ID": "3"}, "3: AMD Instinct MI250 (one GCD)"),
+    (GFX942, "gfx942", {}, "0: AMD Instinct MI300X"),
+    (GFX942, "gfx942", {"AMDSIM_SEED": "8"}, "0: AMD Instinct MI300X"),
+    (GFX1100, "gfx1100", {}, "0: AMD Radeon RX 7900 XTX"),
+    (GFX1100, "gfx1100", {"AMDSIM_SEED": "9"}, "0: AMD Radeon RX 7900 XTX"),
+])
+def test_getp_gives_the_references_tokens(programs, seven_m, expected, tmp_path, build, amdsim, environment, card):
+    prompts, tokens = expected
+    lines, done = getp(programs[build], seven_m, prompts, tmp_path / "out.txt", "-n", 32,
+                       environment=device(amdsim, **environment))
+    assert lines == tokens, f"{sum(a == b for a, b in zip(lines, tokens))} of 8 requests are token-identical"
+    assert f"device {card} (amd back end)" in done.stderr
+
+
+@pytest.mark.skipif(not FULL, reason="only in ./run.sh test --full")
+@pytest.mark.parametrize("build", [GFX942, GFX1100])
+def test_getp_of_all_prompts(programs, reference, seven_m, tmp_path, build):
+    prompts = first_prompts(tmp_path, 32)
+    cpu, _ = getp(reference, seven_m, prompts, tmp_path / "cpu.txt", "-n", 64)
+    hip, _ = getp(programs[build], seven_m, prompts, tmp_path / "hip.txt", "-n", 64, environment=device(build.split("-")[1]))
+    assert hip == cpu
+
+
+def refusal(programs, tiny, tmp_path, build, amdsim, **environment):
+    """What getp says when it ends with an error."""
+    done = subprocess.run([programs[build], tiny.model, "-z", tiny.tokenizer, "-m", "getp", "-i", first_prompts(tmp_path, 1),
+                           "-o", tmp_path / "out.txt", "-n", "16"], capture_output=True, text=True,
+                          env={**os.environ, **device(amdsim, **environment)})
+    assert done.returncode != 0
+    return done.stderr
+
+
+@pytest.mark.parametrize("amdsim", ["gfx906", "gfx90a:", "gfx90a:0", "gfx90a:65", "gfx90a:two", "4"])
+def test_a_device_that_is_not_simulated_is_refused(programs, tiny, tmp_path, amdsim):
+    assert f"AMDSIM={amdsim}: set it to gfx90a, gfx942 or gfx1100" in refusal(programs, tiny, tmp_path, GFX90A, amdsim)
+
+
+def test_a_program_without_code_for_the_device_is_refused(programs, tiny, tmp_path):
+    assert "no device code for gfx942" in refusal(programs, tiny, tmp_path, GFX90A, "gfx942")
+
+
+def test_a_device_beyond_the_last_is_refused(programs, tiny, tmp_path):
+    message = refusal(programs, tiny, tmp_path, GFX90A, "gfx90a:4", HIP_DEVICE_ID="4")
+    assert re.search(r"HIP_DEVICE_ID=4 names no device; set it to one of: 0 .*, 1 .*, 2 .*, 3 .*\n$", message)
+
+
+def test_a_model_that_does_not_fit_is_refused_with_a_table(programs, tiny, tmp_path):
+    message = refusal(programs, tiny, tmp_path, GFX90A, "gfx90a", AMDSIM_MEMORY="1000000")
+    assert re.search(r"KV cache .*error: the model needs 0.\d* GB but device 0 .* has 0.001 GB free", message, re.S)
+
+
+def test_a_missing_entry_point_ends_the_program_by_name(programs, tmp_path):
+    source, program = tmp_path / "missing.cpp", tmp_path / "missing"
+    source.write_text('extern "C" int hipArray3DCreate(void *, const void *);\n'
+                      "int main() { return hipArray3DCreate(nullptr, nullptr); }\n")
+    subprocess.run(["hipcc", "--offload-arch=gfx90a", source, "-o", program], check=True)
+    done = subprocess.run([program], capture_output=True, text=True, env={**os.environ, **device("gfx90a")})
+    assert done.returncode != 0 and "hipArray3DCreate" in done.stderr
