@@ -70,13 +70,22 @@ template <int Lanes, bool Vector, int Rows, class W>
 __device__ inline void dot(float (&results)[Rows], const W *w, const float *const (&x)[Rows], int n, int lane) {
   float4 sums[Rows];
   for (int r = 0; r < Rows; r++) sums[r] = {0, 0, 0, 0};
-  if constexpr (Vector) {
+  const auto add = [&](int i) {
+    for (int r = 0; r < Rows; r++) {
+      if constexpr (Vector)
+        multiply_add(sums[r], w + i, x[r] + i);
+      else
+        sums[r].x += to_float(w[i]) * x[r][i];
+    }
+  };
+  if constexpr (!Vector) {
+    for (int i = lane; i < n; i += Lanes) add(i);
+  } else if constexpr (Rows == 1) {
     GETP_UNROLL_4
-    for (int i = lane * kVector<W>; i < n; i += Lanes * kVector<W>)
-      for (int r = 0; r < Rows; r++) multiply_add(sums[r], w + i, x[r] + i);
-  } else {
-    for (int i = lane; i < n; i += Lanes)
-      for (int r = 0; r < Rows; r++) sums[r].x += to_float(w[i]) * x[r][i];
+    for (int i = lane * kVector<W>; i < n; i += Lanes * kVector<W>) add(i);
+  } else {  // many rows give the loads enough to overlap with; unrolled, they run out of scalar registers
+    GETP_UNROLL_1
+    for (int i = lane * kVector<W>; i < n; i += Lanes * kVector<W>) add(i);
   }
   for (int r = 0; r < Rows; r++)
     results[r] = group_reduce<Lanes>((sums[r].x + sums[r].y) + (sums[r].z + sums[r].w), Sum{});

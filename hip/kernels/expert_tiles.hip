@@ -8,7 +8,7 @@
 
 namespace getp_hip {
 
-constexpr int kRowTile = 8, kMaxExperts = 1024;
+constexpr int kRowTile = 4, kMaxExperts = 1024;
 
 struct ExpertTile {
   int expert, first, count;

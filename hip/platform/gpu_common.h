@@ -5,6 +5,7 @@
 
 // Before a loop whose loads should be in flight together.
 #define GETP_UNROLL_4 _Pragma("unroll 4")
+#define GETP_UNROLL_1 _Pragma("unroll 1")
 
 // The drivers of real devices keep no list of allocations; finish counts bytes itself (hip_utils.h).
 inline size_t getp_report_leaks() { return 0; }

@@ -121,6 +121,7 @@ inline hipError_t copy(void *to, const void *from, size_t bytes, hipMemcpyKind k
   type *const name = (type *)getp_host::current_block->shared(&name##_site, #name, sizeof(type) * (count))
 
 #define GETP_UNROLL_4
+#define GETP_UNROLL_1
 
 #define __syncthreads() getp_host::current_block->barrier(__FILE__, __LINE__)
 
