@@ -52,6 +52,6 @@ $(AMDSIM_RUNS): $(SOURCES) $(HEADERS)
 	@mkdir -p $(@D)
 	$(AMDSIM_COMPILE) $(SOURCES) -o $@ -lm
 
-$(AMDSIM_OWN_TESTS): tests/amdsim/$$(@F).cpp
+$(AMDSIM_OWN_TESTS): tests/amdsim/$$(@F).cpp tests/amdsim/matrix_layouts.inc
 	@mkdir -p $(@D)
 	$(AMDSIM_COMPILE) -DAMDSIM_ARCH=$(patsubst gfx%,0x%,$(call amdsim_word,2)) $< -o $@ -lgtest -lgtest_main

@@ -23,6 +23,17 @@ inline int attention_chunks(int longest, int window) {
   return (seen + kAttentionChunk - 1) / kAttentionChunk;
 }
 
+// A tile of keys or values, `pitch` floats a position. Positions past the chunk's end are zero, so that what was never
+// written is not read. `cache`: the kv head's part of the slot's position 0.
+// (A function of its own arguments: shared memory named in a function that is not inlined would count for all kernels.)
+__device__ inline void load_attention_tile(float *tile, int pitch, const float *cache, int first, int end, int length,
+                                           int kv_heads, int head_dim) {
+  for (int i = threadIdx.x; i < kAttentionTile * head_dim; i += 256) {
+    const int t = i / head_dim, d = i % head_dim;
+    tile[t * pitch + d] = first + t < end ? cache[(size_t)((first + t) % length) * kv_heads * head_dim + d] : 0.0f;
+  }
+}
+
 template <int Dim>
 __global__ void __launch_bounds__(256)
     attention_chunk_kernel(float *partial, const float *q, const float *key_cache, const float *value_cache,
@@ -41,26 +52,17 @@ __global__ void __launch_bounds__(256)
   const int begin = first + (int)blockIdx.z * kAttentionChunk;
   if (begin > position) return;
   const int end = begin + kAttentionChunk < position + 1 ? begin + kAttentionChunk : position + 1;
-  const size_t slot = (size_t)slots[row] * length;
+  const size_t kv = ((size_t)slots[row] * length * kv_heads + kv_head) * head_dim;
 
   for (int i = threadIdx.x; i < own_heads * head_dim; i += 256) queries[i] = q[row_head * head_dim + i];
-  // Rows past the chunk's end are zero, so that what was never written is not read.
-  const auto load_tile = [&](const float *cache, int t0) {
-    for (int i = threadIdx.x; i < kAttentionTile * head_dim; i += 256) {
-      const int t = i / head_dim, d = i % head_dim;
-      tile[t * kPitch + d] =
-          t0 + t < end ? cache[((slot + (t0 + t) % length) * kv_heads + kv_head) * head_dim + d] : 0.0f;
-    }
-  };
-
   const int head = threadIdx.x / kAttentionTile, t = threadIdx.x % kAttentionTile;  // of the score this thread makes
   const float *query = queries + (head < own_heads ? head : 0) * head_dim;
   float largest = -INFINITY, total = 0, sums[kOutputs] = {};
   for (int t0 = begin; t0 < end; t0 += kAttentionTile) {
-    load_tile(key_cache, t0);
+    load_attention_tile(tile, kPitch, key_cache + kv, t0, end, length, kv_heads, head_dim);
     __syncthreads();
     float score = 0;
-    for (int d = 0; d < head_dim; d++) score += query[d] * tile[t * kPitch + d];
+    for (int d = 0; d < head_dim; d++) score = multiply_add(query[d], tile[t * kPitch + d], score);
     score = t0 + t < end ? score / sqrtf((float)head_dim) : -INFINITY;
     const float now = Max{}(largest, group_reduce<32>(score, Max{}));
     const float weight = expf(score - now), scale = expf(largest - now);
@@ -69,13 +71,14 @@ __global__ void __launch_bounds__(256)
     weights[head * kAttentionTile + t] = weight;
     if (t == 0) scales[head] = scale;
     __syncthreads();
-    load_tile(value_cache, t0);
+    load_attention_tile(tile, kPitch, value_cache + kv, t0, end, length, kv_heads, head_dim);
     __syncthreads();
     for (int i = 0; i < kOutputs; i++) {
       const int output = (int)threadIdx.x + i * 256, h = output / Dim, d = output % Dim;
       if (h >= own_heads || d >= head_dim) continue;
       float sum = 0;
-      for (int k = 0; k < kAttentionTile; k++) sum += weights[h * kAttentionTile + k] * tile[k * kPitch + d];
+      for (int k = 0; k < kAttentionTile; k++)
+        sum = multiply_add(weights[h * kAttentionTile + k], tile[k * kPitch + d], sum);
       sums[i] = sums[i] * scales[h] + sum;
     }
     __syncthreads();

@@ -12,12 +12,12 @@ namespace getp_hip {
 __host__ __device__ inline float to_float(float value) { return value; }
 
 // Adds the products of 16 bytes of weights with the activations beside them to four running sums.
-__device__ inline void multiply_add(float4 &sum, const float *w, const float *x) {
+__device__ inline void add_products(float4 &sum, const float *w, const float *x) {
   const float4 a = *(const float4 *)w, b = *(const float4 *)x;
-  sum.x += a.x * b.x;
-  sum.y += a.y * b.y;
-  sum.z += a.z * b.z;
-  sum.w += a.w * b.w;
+  sum.x = multiply_add(a.x, b.x, sum.x);
+  sum.y = multiply_add(a.y, b.y, sum.y);
+  sum.z = multiply_add(a.z, b.z, sum.z);
+  sum.w = multiply_add(a.w, b.w, sum.w);
 }
 
 __device__ inline float bits_to_float(unsigned bits) {
@@ -26,17 +26,17 @@ __device__ inline float bits_to_float(unsigned bits) {
   return value;
 }
 
-__device__ inline void multiply_add(float4 &sum, const bf16 *w, const float *x) {
+__device__ inline void add_products(float4 &sum, const bf16 *w, const float *x) {
   const uint4 a = *(const uint4 *)w;  // eight weights, the even ones in the lower halves
   const float4 b = *(const float4 *)x, c = *(const float4 *)(x + 4);
-  sum.x += bits_to_float(a.x << 16) * b.x;
-  sum.y += bits_to_float(a.x & 0xffff0000u) * b.y;
-  sum.z += bits_to_float(a.y << 16) * b.z;
-  sum.w += bits_to_float(a.y & 0xffff0000u) * b.w;
-  sum.x += bits_to_float(a.z << 16) * c.x;
-  sum.y += bits_to_float(a.z & 0xffff0000u) * c.y;
-  sum.z += bits_to_float(a.w << 16) * c.z;
-  sum.w += bits_to_float(a.w & 0xffff0000u) * c.w;
+  sum.x = multiply_add(bits_to_float(a.x << 16), b.x, sum.x);
+  sum.y = multiply_add(bits_to_float(a.x & 0xffff0000u), b.y, sum.y);
+  sum.z = multiply_add(bits_to_float(a.y << 16), b.z, sum.z);
+  sum.w = multiply_add(bits_to_float(a.y & 0xffff0000u), b.w, sum.w);
+  sum.x = multiply_add(bits_to_float(a.z << 16), c.x, sum.x);
+  sum.y = multiply_add(bits_to_float(a.z & 0xffff0000u), c.y, sum.y);
+  sum.z = multiply_add(bits_to_float(a.w << 16), c.z, sum.z);
+  sum.w = multiply_add(bits_to_float(a.w & 0xffff0000u), c.w, sum.w);
 }
 
 // Elements of W in 16 bytes.
@@ -73,9 +73,9 @@ __device__ inline void dot(float (&results)[Rows], const W *w, const float *cons
   const auto add = [&](int i) {
     for (int r = 0; r < Rows; r++) {
       if constexpr (Vector)
-        multiply_add(sums[r], w + i, x[r] + i);
+        add_products(sums[r], w + i, x[r] + i);
       else
-        sums[r].x += to_float(w[i]) * x[r][i];
+        sums[r].x = multiply_add(to_float(w[i]), x[r][i], sums[r].x);
     }
   };
   if constexpr (!Vector) {

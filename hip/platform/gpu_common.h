@@ -7,6 +7,10 @@
 #define GETP_UNROLL_4 _Pragma("unroll 4")
 #define GETP_UNROLL_1 _Pragma("unroll 1")
 
+// a * b + c, rounded once. Said outright, because a compiler that may fuse does so in one kernel and not in another,
+// and then a row's bits depend on which kernel it went through.
+__device__ inline float multiply_add(float a, float b, float c) { return fmaf(a, b, c); }
+
 // The drivers of real devices keep no list of allocations; finish counts bytes itself (hip_utils.h).
 inline size_t getp_report_leaks() { return 0; }
 

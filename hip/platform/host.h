@@ -123,6 +123,9 @@ inline hipError_t copy(void *to, const void *from, size_t bytes, hipMemcpyKind k
 #define GETP_UNROLL_4
 #define GETP_UNROLL_1
 
+// a * b + c, rounded twice: plain x86-64 has no fused form, and a call of fmaf would be slow.
+inline float multiply_add(float a, float b, float c) { return a * b + c; }
+
 #define __syncthreads() getp_host::current_block->barrier(__FILE__, __LINE__)
 
 // See gpu_common.h: the same order of the same operations, in one rendezvous.

@@ -6,6 +6,7 @@
 // What kernels may use on every back end: the HIP names below hip/platform, and what is our own:
 //   GETP_SHARED(type, name, count)   shared memory of a block, `count` elements (a constant expression)
 //   group_reduce<N>(value, op)       reduction over aligned groups of N lanes, result in every lane
+//   multiply_add(a, b, c)            a * b + c, always rounded the same way
 //   GETP_UNROLL_4, _1                before a loop: load four iterations at a time, or one (GPUs)
 //   getp_set_lanes(wave, seed)       host: sets wave size and lane order for tests; elsewhere false
 //   getp_report_leaks()              host: lists device allocations still alive, returns their bytes; elsewhere 0
