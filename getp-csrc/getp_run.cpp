@@ -79,7 +79,8 @@ void finish(Transformer *transformer, Tokenizer *) {
 
 // forward() of run.cpp on the device, for all rows of a batch at once: tokens, each at its position of its slot's
 // sequence. Positions of a slot must come in order, though several may come in one batch. Leaves the logits of
-// batch.logit_rows in d.s.logits and their argmaxes in d.s.next_tokens; waits for nothing.
+// batch.logit_rows in d.s.logits and their argmaxes in d.s.next_tokens; waits for nothing: the
+// caller synchronises the stream before the next call.
 static void forward_rows(Transformer *transformer, getp_hip::Device &device, const getp_hip::Batch &batch) {
   namespace gpu = getp_hip;
   using gpu::Stage;
@@ -233,7 +234,8 @@ long long inference(Transformer *transformer, Tokenizer *tokenizer, Sampler *sam
 }
 #else
 // All requests, as many at a time as the device has slots. Returns the number of generated tokens: the stop token
-// counts, prompts do not. A request's tokens do not depend on what it is served with.
+// counts, prompts do not. A request's tokens do not depend on what it is served with (drawn ones: on its number in the
+// input).
 long long inference(Transformer *transformer, Tokenizer *tokenizer, Sampler *sampler, Requests *requests) {
   namespace gpu = getp_hip;
   gpu::Device &device = gpu::device;

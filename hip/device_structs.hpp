@@ -63,7 +63,7 @@ struct BatchShape {
   // Positions that a slot keeps in layer l. Even layers see the last sliding_window positions only, so they keep a
   // ring: the window and the rest of the longest chunk, whose first rows still need the old keys.
   int cache_length(const Config &p, int l) const {
-    if (p.sliding_window <= 0 || l % 2 != 0) return p.seq_len;
+    if (p.sliding_window <= 0 || p.sliding_window >= p.seq_len || l % 2 != 0) return p.seq_len;
     return std::min(p.seq_len, p.sliding_window + chunk - 1);
   }
 

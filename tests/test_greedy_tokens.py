@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -106,6 +107,15 @@ def test_order_and_company_of_requests_change_nothing(programs, tiny, tmp_path):
     assert forward == backward[::-1]
 
 
+def test_a_window_wider_than_the_sequence_is_none(programs, tiny, tmp_path):
+    """The header's 14th int is sliding_window."""
+    wide = tmp_path / "wide.bin"
+    model = bytearray(tiny.model.read_bytes())
+    model[13 * 4 : 14 * 4] = (500).to_bytes(4, "little")
+    wide.write_bytes(model)
+    assert_same(programs, SimpleNamespace(model=wide, tokenizer=tiny.tokenizer), tmp_path, 4, "-n", 150)
+
+
 def test_blank_and_too_long_prompts_get_an_empty_line_and_a_warning(programs, tiny, tmp_path):
     (tmp_path / "input.txt").write_text("3\nHello\n\n" + "long " * 100 + "\n")
     hip, done = getp(programs[0], tiny, tmp_path / "input.txt", tmp_path / "out.txt", "-n", 40)
@@ -115,10 +125,11 @@ def test_blank_and_too_long_prompts_get_an_empty_line_and_a_warning(programs, ti
 
 
 def test_parity_switch_prints_every_stage(programs, tiny, tmp_path):
-    _, done = getp(programs[0], tiny, first_prompts(tmp_path, 1), tmp_path / "out.txt", "-n", 45,
-                   environment={"GETP_PARITY": "5e-4"})
+    hip, done = getp(programs[0], tiny, first_prompts(tmp_path, 1), tmp_path / "out.txt", "-n", 45,
+                     environment={"GETP_PARITY": "5e-4"})
     lines = [line for line in done.stderr.splitlines() if line.startswith("parity: ")]
-    assert len(lines) == 45 * (3 + 4 * 17), "every stage of every layer at every position"
+    generated = len(hip[0].split())  # final norm and logits are made where a token is sampled
+    assert len(lines) == 45 * (1 + 4 * 16) + 2 * generated, "every stage of every layer at every position"
 
 
 def test_a_device_that_does_not_exist_is_refused_before_any_work(programs, tiny, tmp_path):

@@ -71,7 +71,9 @@ struct Device {
     hipDeviceProp_t properties = {};
     HIP_CHECK(hipGetDeviceProperties(&properties, id));
     size_t state = 0, cache = 0, needed = 0;
-    for (int slots = one_row ? 1 : wanted_slots();; slots /= 2) {
+    // The expert kernels' grids hold 65,535 rows.
+    const int most = 65535 / p.experts_per_token - kChunk;
+    for (int slots = one_row ? 1 : std::min(wanted_slots(), most);; slots /= 2) {
       batch = shape(slots, one_row ? 1 : kChunk);
       std::tie(state, cache) = batch_bytes(p, batch);
       needed = weights + state + cache + kRuntime;
@@ -106,7 +108,7 @@ struct Device {
     h_logits = pinned_alloc<float>((size_t)batch.slots * p.vocab_size);
     h_next_tokens = pinned_alloc<int>(batch.slots);
     h_step = pinned_alloc<int>(4 * (size_t)batch.rows);
-    s.window = p.sliding_window;
+    s.window = p.sliding_window < p.seq_len ? p.sliding_window : 0;  // a window over everything is none
     upload_weights(w, p, h);
     upload_angles(p);
     ready = true;

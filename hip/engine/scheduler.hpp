@@ -29,7 +29,7 @@ struct ScheduledRequest {
 
 class Scheduler {
  public:
-  // Gives the next request; false when there is none. May be shared by several schedulers.
+  // Gives the next request; false when there is none.
   using NextRequest = std::function<bool(ScheduledRequest &)>;
 
   // `slots` sequences at a time, at most `rows` >= slots rows a step and `chunk` rows of one prompt.

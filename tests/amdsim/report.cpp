@@ -57,7 +57,8 @@ Bounds bounds_of(const DeviceModel &model, uint64_t groups, const Counts &c) {
            cycle / simds;
   b.matrix = double(c.matrix_cycles) * cycle / simds;
   b.lds = double(c.lds_cycles) * cycle;
-  b.salu = (count(Class::salu) + count(Class::branch) + count(Class::scalar_memory)) * cycle;
+  b.salu = std::max(count(Class::salu) + count(Class::scalar_memory), count(Class::branch)) * cycle /
+           (model.wave_size == 64 ? 1 : simds);
   return b;
 }
 
@@ -129,6 +130,13 @@ void write_report() {
   json["note"] = "bounds from counted instructions and cited peak rates; not measurements";
   Entry total;
   for (const auto &[key, entry] : sorted) {
+    const DeviceModel &card = *device_model(key.second.c_str());
+    json["cards"][key.second] = {{"name", card.card},
+                                 {"compute_units", card.compute_units},
+                                 {"clock_hz", card.clock_hz},
+                                 {"bytes_a_second", card.bandwidth},
+                                 {"fp16_matrix_flops", card.matrix_flops_fp16},
+                                 {"fp32_vector_flops", card.vector_flops_fp32}};
     json["kernels"].push_back(to_json(key.first, key.second, *entry));
     total.seconds += entry->seconds;
     total.launches += entry->launches;

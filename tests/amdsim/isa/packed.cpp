@@ -29,7 +29,7 @@ uint16_t half_bits(T value) {
   return std::bit_cast<uint16_t>(value);
 }
 
-template <class F, int N, class T, bool Saturate>
+template <class F, int N, class T>
 void run_packed16(Wave &w, const Op &op) {
   uint32_t words[N][kLanes];
   for (int i = 0; i < N; i++) {
@@ -70,9 +70,9 @@ void run_packed16(Wave &w, const Op &op) {
     write_row<32>(w, op.operand[0].index, out);
 }
 
-template <class T, int N, bool Saturate = false, class F>
+template <class T, int N, class F>
 void packed16(const std::string &name, F) {
-  Definition &d = define(name, Class::packed, run_packed16<F, N, T, Saturate>, run_packed16<F, N, T, Saturate>);
+  Definition &d = define(name, Class::packed, run_packed16<F, N, T>, run_packed16<F, N, T>);
   d.handles_modifiers = true;
   d.prepare = [](Op &op) {
     for (int i = 0; i < N; i++) packed_constant<T>(op, 1 + i);
@@ -111,10 +111,17 @@ T bounded(int64_t x, bool saturate) {
   return T(std::clamp<int64_t>(x, std::numeric_limits<T>::min(), std::numeric_limits<T>::max()));
 }
 
+// Packed and mixed forms are written for single denormals kept and rounding to nearest, which is what HIP sets.
+void refuse_other_modes(const Wave &w, const Op &op) {
+  if (w.flush32 || (w.mode & 15))
+    fault_at(w, op, -1, "not implemented under this MODE (rounding or flushed denormals)");
+}
+
 // --- two 32-bit words
 
 template <class F, int N, int W>
 void run_packed32(Wave &w, const Op &op) {
+  refuse_other_modes(w, op);
   alignas(64) uint32_t out[2][kLanes];
   alignas(64) float x[3][kLanes];
   for (int half = 0; half < 2; half++) {
@@ -200,6 +207,7 @@ enum class MixResult { single, low_half, high_half };
 
 template <MixResult Kind>
 void run_mix(Wave &w, const Op &op) {
+  refuse_other_modes(w, op);
   uint32_t out[kLanes];
   for (int l = 0; l < w.size; l++) {
     const double a = mixed_source(w, op, 0, l), b = mixed_source(w, op, 1, l), c = mixed_source(w, op, 2, l);
