@@ -318,7 +318,6 @@ Op parse(const std::string &line) {
   // Instructions whose operands are not registers and numbers.
   if (starts(op.mnemonic, "s_waitcnt") || op.mnemonic == "s_delay_alu" || starts(op.mnemonic, "s_sendmsg") ||
       op.mnemonic == "s_clause" || op.mnemonic == "s_code_end") {
-    if (op.mnemonic == "s_sendmsg_rtn_b32" || op.mnemonic == "s_sendmsg_rtn_b64") op.immediate = 1;
     return op;
   }
   if (const size_t place = rest.find("hwreg("); place != std::string::npos) {

@@ -271,10 +271,7 @@ void Worker::run(Launch &launch, uint64_t index) {
   }
   group.kernel = launch.kernel;
   group.text = launch.text;
-  group.grid = launch.grid;
-  group.block = launch.block;
   group.gfx11 = launch.gfx11;
-  group.device = launch.device;
   group.launch = launch.number;
   group.id = {uint32_t(index % launch.grid.x), uint32_t(index / launch.grid.x % launch.grid.y),
               uint32_t(index / launch.grid.x / launch.grid.y)};

@@ -166,9 +166,8 @@ struct Wave {
 struct Workgroup {
   const Kernel *kernel = nullptr;
   const DecodedText *text = nullptr;
-  Dim3 id, grid, block;
+  Dim3 id;
   bool gfx11 = false;
-  int device = 0;
   uint32_t launch = 0;  // number of the launch
   std::vector<uint8_t> lds;
   static constexpr uint8_t kSeveral = 255;

@@ -40,10 +40,7 @@ void mbcnt(Wave &w, const Op &op, int from) {
     const uint64_t below = (1ull << l) - 1;
     out[l] = base[l] + uint32_t(std::popcount(mask[l] & uint32_t(below >> from)));
   }
-  if (w.size == 64)
-    write_row<64>(w, op.operand[0].index, out);
-  else
-    write_row<32>(w, op.operand[0].index, out);
+  write_lanes(w, op.operand[0].index, out);
 }
 
 // Each lane fetches from the lane that the address names, four bytes a lane; a disabled source gives zero.
@@ -54,10 +51,7 @@ void bpermute(Wave &w, const Op &op) {
     const int from = int((address[l] + uint32_t(op.offset)) >> 2) & (w.size - 1);
     out[l] = w.mask[from] ? data[from] : 0;
   }
-  if (w.size == 64)
-    write_row<64>(w, op.operand[0].index, out);
-  else
-    write_row<32>(w, op.operand[0].index, out);
+  write_lanes(w, op.operand[0].index, out);
 }
 
 // Each lane sends to the lane that the address names; of several senders the highest lane wins, no sender gives zero.
@@ -66,10 +60,7 @@ void permute(Wave &w, const Op &op) {
   uint32_t out[kLanes] = {};
   for (int l = 0; l < w.size; l++)
     if (w.mask[l]) out[int((address[l] + uint32_t(op.offset)) >> 2) & (w.size - 1)] = data[l];
-  if (w.size == 64)
-    write_row<64>(w, op.operand[0].index, out);
-  else
-    write_row<32>(w, op.operand[0].index, out);
+  write_lanes(w, op.operand[0].index, out);
 }
 
 // Bit 15 set: a permutation within four lanes; else lane = ((lane & and) | or) ^ xor within 32 lanes.
@@ -85,10 +76,7 @@ void swizzle(Wave &w, const Op &op) {
       from = (l & ~31) | int(((uint32_t(l & 31) & (control & 31)) | (control >> 5 & 31)) ^ (control >> 10 & 31));
     out[l] = w.mask[from] ? data[from] : 0;
   }
-  if (w.size == 64)
-    write_row<64>(w, op.operand[0].index, out);
-  else
-    write_row<32>(w, op.operand[0].index, out);
+  write_lanes(w, op.operand[0].index, out);
 }
 
 // Any lane of the row of 16 (or, crossed, of the neighbouring row), picked by 16 fields of 4 bits in two scalars.

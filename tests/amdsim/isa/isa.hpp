@@ -234,6 +234,10 @@ inline void write_row(Wave &w, int row, const uint32_t *values) {
   for (int l = 0; l < W; l++) to[l] = (values[l] & mask[l]) | (to[l] & ~mask[l]);
 }
 
+inline void write_lanes(Wave &w, int row, const uint32_t *values) {
+  w.size == 64 ? write_row<64>(w, row, values) : write_row<32>(w, row, values);
+}
+
 template <class T>
 T limited(T x) {  // clamp: to [0, 1], NaN to 0 (dx10_clamp, which HIP sets)
   if constexpr (std::is_same_v<T, Half>) {

@@ -64,10 +64,7 @@ void run_packed16(Wave &w, const Op &op) {
     }
     out[l] = result;
   }
-  if (w.size == 64)
-    write_row<64>(w, op.operand[0].index, out);
-  else
-    write_row<32>(w, op.operand[0].index, out);
+  write_lanes(w, op.operand[0].index, out);
 }
 
 template <class T, int N, class F>
@@ -222,10 +219,7 @@ void run_mix(Wave &w, const Op &op) {
       out[l] = Kind == MixResult::low_half ? (old & 0xffff0000u) | r.bits : (old & 0xffffu) | uint32_t(r.bits) << 16;
     }
   }
-  if (w.size == 64)
-    write_row<64>(w, op.operand[0].index, out);
-  else
-    write_row<32>(w, op.operand[0].index, out);
+  write_lanes(w, op.operand[0].index, out);
 }
 
 template <MixResult Kind>
@@ -280,10 +274,7 @@ void run_mixed_sign(Wave &w, const Op &op) {
     if (op.clamp) sum = std::clamp<int64_t>(sum, INT32_MIN, INT32_MAX);
     out[l] = uint32_t(sum);
   }
-  if (w.size == 64)
-    write_row<64>(w, op.operand[0].index, out);
-  else
-    write_row<32>(w, op.operand[0].index, out);
+  write_lanes(w, op.operand[0].index, out);
 }
 
 template <int Bits>
