@@ -27,6 +27,22 @@ struct Half {
   double value() const;
 };
 
+inline uint32_t reversed_bits(uint32_t x) {
+  uint32_t r = 0;
+  for (int i = 0; i < 32; i++) r |= (x >> i & 1) << (31 - i);
+  return r;
+}
+
+// a + b rounded to odd: a later rounding to fewer bits then gives what one rounding of the exact sum would.
+inline double sum_to_odd(double a, double b) {
+  const double s = a + b;
+  if (!std::isfinite(s)) return s;
+  const double back = s - a, error = (a - (s - back)) + (b - back);
+  const uint64_t bits = std::bit_cast<uint64_t>(s);
+  if (error == 0 || (bits & 1)) return s;
+  return std::bit_cast<double>((error > 0) == (s > 0) ? bits | 1 : (bits - 1) | 1);
+}
+
 // A float's nearest bfloat16, ties to even.
 inline uint32_t bf16_bits(float x) {
   const uint32_t bits = std::bit_cast<uint32_t>(x);

@@ -78,16 +78,6 @@ void packed16(const std::string &name, F) {
 
 Half half(double x) { return Half::from(x); }
 
-double fused_sum(double p, double c) {  // p exact; the sum to odd, so that one later rounding is right
-  const double s = p + c;
-  if (!std::isfinite(s)) return s;
-  const double back = s - p, error = (p - (s - back)) + (c - back);
-  if (error == 0) return s;
-  const uint64_t bits = std::bit_cast<uint64_t>(s);
-  if (bits & 1) return s;
-  return std::bit_cast<double>((error > 0) == (s > 0) ? bits | 1 : (bits - 1) | 1);
-}
-
 // As v_max_f16 and v_min_f16: a signaling NaN comes out quiet, a quiet one gives way, +0 is above -0.
 bool signaling(Half x) { return (x.bits & 0x7e00) == 0x7c00 && (x.bits & 0x1ff); }
 constexpr Half kHalfNan = {0x7e00};
@@ -208,7 +198,7 @@ void run_mix(Wave &w, const Op &op) {
   uint32_t out[kLanes];
   for (int l = 0; l < w.size; l++) {
     const double a = mixed_source(w, op, 0, l), b = mixed_source(w, op, 1, l), c = mixed_source(w, op, 2, l);
-    const double sum = fused_sum(a * b, c);
+    const double sum = sum_to_odd(a * b, c);
     if (Kind == MixResult::single) {
       float r = float(sum);
       out[l] = std::bit_cast<uint32_t>(op.clamp ? limited(r) : r);
@@ -250,7 +240,7 @@ int64_t dot(uint32_t a, uint32_t b) {
 
 float dot2_half(uint32_t a, uint32_t b, float c) {
   for (int i = 0; i < 2; i++)
-    c = float(fused_sum(Half{uint16_t(a >> (16 * i))}.value() * Half{uint16_t(b >> (16 * i))}.value(), double(c)));
+    c = float(sum_to_odd(Half{uint16_t(a >> (16 * i))}.value() * Half{uint16_t(b >> (16 * i))}.value(), double(c)));
   return c;
 }
 
@@ -292,7 +282,7 @@ void define_packed() {
   packed16<Half, 2>("v_pk_min_f16", [](Half *x, bool) { return smaller(x[0], x[1]); });
   packed16<Half, 2>("v_pk_max_f16", [](Half *x, bool) { return larger(x[0], x[1]); });
   packed16<Half, 3>("v_pk_fma_f16",
-                    [](Half *x, bool) { return half(fused_sum(x[0].value() * x[1].value(), x[2].value())); });
+                    [](Half *x, bool) { return half(sum_to_odd(x[0].value() * x[1].value(), x[2].value())); });
   {
     Definition &d = definitions()["v_pk_fmac_f16"] = definitions()["v_pk_fma_f16"];
     d.prepare = [](Op &op) { op.operand[op.operands++] = op.operand[0]; };
@@ -334,7 +324,7 @@ void define_packed() {
       "v_dot2_f32_bf16",
       [](uint32_t a, uint32_t b, float c) {  // denormals are flushed
         for (int i = 0; i < 32; i += 16)
-          c = flushed(float(fused_sum(
+          c = flushed(float(sum_to_odd(
               double(flushed(std::bit_cast<float>(a >> i << 16))) * double(flushed(std::bit_cast<float>(b >> i << 16))),
               double(flushed(c)))));
         return c;

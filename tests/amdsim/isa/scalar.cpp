@@ -14,12 +14,6 @@ WithScc<T> logical(T x) {
   return {x, x != 0};
 }
 
-u32 reversed(u32 x) {
-  u32 r = 0;
-  for (int i = 0; i < 32; i++) r |= (x >> i & 1) << (31 - i);
-  return r;
-}
-
 u64 read_source(const Wave &w, const Operand &operand, bool wide) {
   if (operand.kind == Operand::constant) return operand.bits;
   return wide ? read_scalar64(w, operand.index) : w.read_scalar(operand.index);
@@ -45,8 +39,8 @@ void define_arithmetic() {
   scalar("s_movk_i32", [](u32 x) { return u32(i32(int16_t(x))); });
   scalar("s_not_b32", [](u32 x) { return logical(~x); });
   scalar("s_not_b64", [](u64 x) { return logical(~x); });
-  scalar("s_brev_b32", [](u32 x) { return reversed(x); });
-  scalar("s_brev_b64", [](u64 x) { return u64(reversed(u32(x))) << 32 | reversed(u32(x >> 32)); });
+  scalar("s_brev_b32", [](u32 x) { return reversed_bits(x); });
+  scalar("s_brev_b64", [](u64 x) { return u64(reversed_bits(u32(x))) << 32 | reversed_bits(u32(x >> 32)); });
   scalar("s_add_u32", [](u32 a, u32 b) { return WithScc<u32>{a + b, a + b < a}; });
   scalar("s_sub_u32", [](u32 a, u32 b) { return WithScc<u32>{a - b, a < b}; });
   scalar("s_add_i32", [](i32 a, i32 b) {

@@ -92,21 +92,8 @@ u32 to_u32(double x) {
   return x >= 4294967295.0 ? UINT32_MAX : u32(x);
 }
 
-// v_fma_f16: exact product, one rounding. The sum in double can lose bits far below a half; kept as a sticky bit.
-Half fused(Half a, Half b, Half c) {
-  const double p = a.value() * b.value(), q = c.value(), s = p + q;
-  if (!std::isfinite(s)) return Half::from(s);
-  const double back = s - p, error = (p - (s - back)) + (q - back);
-  if (error == 0) return Half::from(s);
-  u64 bits = std::bit_cast<u64>(s);
-  if (!(bits & 1)) {
-    if ((error > 0) == (s > 0))
-      bits |= 1;
-    else
-      bits = (bits - 1) | 1;
-  }
-  return Half::from(std::bit_cast<double>(bits));
-}
+// v_fma_f16: the product is exact in double, the sum is rounded once.
+Half fused(Half a, Half b, Half c) { return Half::from(sum_to_odd(a.value() * b.value(), c.value())); }
 
 Half half(double x) { return Half::from(x); }
 
@@ -180,12 +167,7 @@ T div_fixup(T s0, T s1, T s2) {
 float div_fmas(float a, float b, float c, LaneBit undo) {
   if (!undo.bit) return std::fma(a, b, c);
   const int e = exponent_of(c) > 127 ? 64 : -64;
-  const double p = double(a) * double(b), s = p + double(c);
-  if (!std::isfinite(s)) return float(s);
-  const double back = s - p, error = (p - (s - back)) + (double(c) - back);
-  u64 bits = std::bit_cast<u64>(s);
-  if (error != 0 && !(bits & 1)) bits = (error > 0) == (s > 0) ? bits | 1 : (bits - 1) | 1;
-  return float(std::ldexp(std::bit_cast<double>(bits), e));
+  return float(std::ldexp(sum_to_odd(double(a) * double(b), double(c)), e));
 }
 
 double div_fmas(double a, double b, double c, LaneBit undo) {
@@ -327,11 +309,6 @@ u32 first_one_low(u32 x) { return x ? u32(std::countr_zero(x)) : ~0u; }
 u32 first_other_than_sign(i32 x) {
   const u32 y = u32(x) ^ u32(x >> 31);
   return y ? u32(std::countl_zero(y)) : ~0u;
-}
-u32 reversed(u32 x) {
-  u32 r = 0;
-  for (int i = 0; i < 32; i++) r |= (x >> i & 1) << (31 - i);
-  return r;
 }
 
 u32 half_toward_zero(float x) {
@@ -599,7 +576,7 @@ void define_integer() {
   vector("v_accvgpr_write_b32", [](u32 x) { return x; });
   vector("v_accvgpr_mov_b32", [](u32 x) { return x; });
   vector("v_not_b32", [](u32 x) { return ~x; });
-  vector("v_bfrev_b32", [](u32 x) { return reversed(x); });
+  vector("v_bfrev_b32", [](u32 x) { return reversed_bits(x); });
   for (const char *name : {"v_ffbh_u32", "v_clz_i32_u32"}) vector(name, [](u32 x) { return first_one_high(x); });
   for (const char *name : {"v_ffbl_b32", "v_ctz_i32_b32"}) vector(name, [](u32 x) { return first_one_low(x); });
   for (const char *name : {"v_ffbh_i32", "v_cls_i32"}) vector(name, [](i32 x) { return first_other_than_sign(x); });
