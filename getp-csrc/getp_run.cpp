@@ -19,12 +19,11 @@
 #include "../hip/kernels/append_kv.hip"
 #include "../hip/kernels/argmax.hip"
 #include "../hip/kernels/attention.hip"
-#include "../hip/kernels/bias.hip"
 #include "../hip/kernels/embedding.hip"
 #include "../hip/kernels/expert_combine.hip"
 #include "../hip/kernels/expert_tiles.hip"
 #include "../hip/kernels/gather_rows.hip"
-#include "../hip/kernels/matvec.hip"
+#include "../hip/kernels/linear.hip"
 #include "../hip/kernels/residual.hip"
 #include "../hip/kernels/rmsnorm.hip"
 #include "../hip/kernels/rope.hip"
@@ -87,6 +86,7 @@ static void forward_rows(Transformer *transformer, getp_hip::Device &device, con
   const Config &p = transformer->config;
   const gpu::DeviceWeights &w = device.w;
   const gpu::DeviceState &s = device.s;
+  const gpu::SplitRows split = device.split();
   const hipStream_t stream = device.stream;
   const int rows = (int)batch.tokens.size(), logit_rows = (int)batch.logit_rows.size();
   HIP_REQUIRE(rows > 0 && rows <= device.batch.rows && logit_rows <= device.batch.slots);
@@ -112,8 +112,8 @@ static void forward_rows(Transformer *transformer, getp_hip::Device &device, con
     // attention: norm, then query, key and value, rotated by position; key and value join the cache
     gpu::rmsnorm(s.t, s.x, w.rms_attn_w + l * hidden, rows, hidden, stream);
     see(Stage::kAttentionNorm, l, s.t);
-    gpu::matvec(s.qkv, w.w_qkv + l * qkv_dim * hidden, s.t, rows, hidden, qkv_dim, stream);
-    gpu::add_bias(s.qkv, w.b_qkv + l * qkv_dim, rows, qkv_dim, stream);
+    gpu::split_terms(split, s.t, rows, hidden, stream);
+    gpu::linear(s.qkv, w.w_qkv.from(l), w.b_qkv + l * qkv_dim, s.t, split, rows, stream);
     see(Stage::kQkv, l, s.qkv);
     gpu::split_qkv(s.q, s.k, s.v, s.qkv, rows, q_dim, kv_dim, stream);
     gpu::rope(s.q, s.cos_table, s.sin_table, d_positions, rows, p.n_attn_heads, p.head_dim, stream);
@@ -125,13 +125,13 @@ static void forward_rows(Transformer *transformer, getp_hip::Device &device, con
     gpu::append_kv(s.key_cache + cache, s.value_cache + cache, s.k, s.v, d_positions, d_slots, length, rows, kv_dim,
                    stream);
 
-    // even layers see the last s.window positions; each head's sink takes part in the softmax only
+    // even layers see the last sliding_window positions; each head's sink takes part in the softmax only
     gpu::attention(s.tb, s.att, s.q, s.key_cache + cache, s.value_cache + cache, w.attn_sinks + l * p.n_attn_heads,
                    d_positions, d_slots, longest, rows, p.n_attn_heads, p.n_kv_heads, p.head_dim, length,
-                   l % 2 == 0 ? s.window : 0, stream);
+                   device.batch.window(p, l), stream);
     see(Stage::kAttentionValues, l, s.tb);
-    gpu::matvec(s.tb2, w.w_o + l * hidden * q_dim, s.tb, rows, q_dim, hidden, stream);
-    gpu::add_bias(s.tb2, w.b_o + l * hidden, rows, hidden, stream);
+    gpu::split_terms(split, s.tb, rows, q_dim, stream);
+    gpu::linear(s.tb2, w.w_o.from(l), w.b_o + l * hidden, s.tb, split, rows, stream);
     see(Stage::kAttentionProjection, l, s.tb2);
     gpu::residual_add(s.x, s.tb2, rows * hidden, stream);
     see(Stage::kAttentionResidual, l, s.x);
@@ -139,8 +139,8 @@ static void forward_rows(Transformer *transformer, getp_hip::Device &device, con
     // mixture of experts: norm, then the router's k best experts, weighted by softmax over the k
     gpu::rmsnorm(s.t, s.x, w.rms_ffn_w + l * hidden, rows, hidden, stream);
     see(Stage::kMlpNorm, l, s.t);
-    gpu::matvec(s.router_score, w.w_router + l * experts * hidden, s.t, rows, hidden, experts, stream);
-    gpu::add_bias(s.router_score, w.b_router + l * experts, rows, experts, stream);
+    gpu::split_terms(split, s.t, rows, hidden, stream);
+    gpu::linear(s.router_score, w.w_router.from(l), w.b_router + l * experts, s.t, split, rows, stream);
     see(Stage::kRouter, l, s.router_score);
     gpu::topk(s.topk_v, s.topk_i, s.router_score, rows, experts, k, stream);
     gpu::softmax(s.topk_v, rows, k, k, stream);
@@ -150,16 +150,17 @@ static void forward_rows(Transformer *transformer, getp_hip::Device &device, con
     // the chosen experts, a row each; their outputs are added in ascending expert index. A token alone has no expert
     // twice
     gpu::ExpertTiles tiles;
-    if (rows > 1) tiles = gpu::expert_tiles(s.expert_tiles, s.expert_rows, s.topk_i, rows * k, experts, stream);
-    gpu::expert_matvec(s.mlp1_out, w.w_mlp1 + l * experts * 2 * inter * hidden, s.t, s.topk_i, tiles, k, rows * k,
-                       hidden, 2 * inter, stream);
-    gpu::add_expert_bias(s.mlp1_out, w.b_mlp1 + l * experts * 2 * inter, s.topk_i, rows * k, 2 * inter, stream);
+    if (rows > 1)
+      tiles = gpu::expert_tiles({s.expert_tiles, s.expert_rows, s.expert_counts}, s.topk_i, rows * k, experts,
+                                gpu::expert_tile_rows(w.w_mlp1, w.w_mlp2, rows * k, experts), stream);
+    gpu::expert_linear(s.mlp1_out, w.w_mlp1.from(l * experts), w.b_mlp1 + l * experts * 2 * inter, s.t, split, s.topk_i,
+                       tiles, k, rows * k, stream);
     see(Stage::kMlp1, l, s.mlp1_out);
-    gpu::swiglu(s.gate_up, s.gate, s.up, s.mlp1_out, rows * k, inter, p.swiglu_limit, stream);
+    gpu::swiglu(s.gate_up, s.mlp1_out, rows * k, inter, p.swiglu_limit, stream);
     see(Stage::kSwiglu, l, s.gate_up);
-    gpu::expert_matvec(s.tb2, w.w_mlp2 + l * experts * hidden * inter, s.gate_up, s.topk_i, tiles, 1, rows * k, inter,
-                       hidden, stream);
-    gpu::add_expert_bias(s.tb2, w.b_mlp2 + l * experts * hidden, s.topk_i, rows * k, hidden, stream);
+    gpu::split_terms(split, s.gate_up, rows * k, inter, stream);
+    gpu::expert_linear(s.tb2, w.w_mlp2.from(l * experts), w.b_mlp2 + l * experts * hidden, s.gate_up, split, s.topk_i,
+                       tiles, 1, rows * k, stream);
     see(Stage::kMlp2, l, s.tb2);
     gpu::expert_combine(s.e_agg, s.tb2, s.topk_v, s.topk_i, rows, k, hidden, stream);
     see(Stage::kExperts, l, s.e_agg);
@@ -172,7 +173,8 @@ static void forward_rows(Transformer *transformer, getp_hip::Device &device, con
   gpu::gather_rows(s.last, s.x, d_logit_rows, logit_rows, hidden, stream);
   gpu::rmsnorm(s.t, s.last, w.rms_out_w, logit_rows, hidden, stream);
   see(Stage::kFinalNorm, 0, s.t);
-  gpu::matvec(s.logits, w.out, s.t, logit_rows, hidden, p.vocab_size, stream);
+  gpu::split_terms(split, s.t, logit_rows, hidden, stream);
+  gpu::linear(s.logits, w.out, nullptr, s.t, split, logit_rows, stream);
   see(Stage::kLogits, 0, s.logits);
   gpu::argmax(s.next_tokens, s.logits, logit_rows, p.vocab_size, stream);
 }
@@ -187,6 +189,7 @@ float *forward_hip(Transformer *transformer, int token, int pos) {
             device.ready ? "outside the model's vocabulary or sequence" : "call warm_up first");
     exit(EXIT_FAILURE);
   }
+  device.use_positions(p, p.seq_len);
   forward_rows(transformer, device, {{token}, {pos}, {0}, {0}, {0}});
   getp_hip::copy_to_host(device.h_logits, device.s.logits, p.vocab_size, device.stream);
   HIP_CHECK(hipStreamSynchronize(device.stream));
@@ -246,6 +249,7 @@ long long inference(Transformer *transformer, Tokenizer *tokenizer, Sampler *sam
   std::vector<Sampler> samplers;
   for (int r = 0; r < requests->num_reqs; r++) samplers.push_back(own_sampler(r));
 
+  device.use_positions(p, requests->max_seq_len);
   int next = 0, done = 0;
   long long generated = 0;
   gpu::Scheduler scheduler(device.batch.slots, device.batch.rows, device.batch.chunk,
@@ -261,15 +265,18 @@ long long inference(Transformer *transformer, Tokenizer *tokenizer, Sampler *sam
   const auto start = std::chrono::steady_clock::now();
   for (gpu::Batch batch; scheduler.compose(batch);) {
     forward_rows(transformer, device, batch);
-    const size_t sampled = batch.logit_rows.size();
-    if (greedy)
-      gpu::copy_to_host(device.h_next_tokens, device.s.next_tokens, sampled, device.stream);
-    else
-      gpu::copy_to_host(device.h_logits, device.s.logits, sampled * p.vocab_size, device.stream);
+    const size_t sampled = batch.logit_rows.size(), vocab = p.vocab_size, at_a_time = device.host_logits();
+    gpu::copy_to_host(device.h_next_tokens, device.s.next_tokens, sampled, device.stream);
     HIP_CHECK(hipStreamSynchronize(device.stream));
     for (size_t i = 0; i < sampled; i++) {
+      if (!greedy && i % at_a_time == 0) {
+        gpu::copy_to_host(device.h_logits, device.s.logits + i * vocab, std::min(at_a_time, sampled - i) * vocab,
+                          device.stream);
+        HIP_CHECK(hipStreamSynchronize(device.stream));
+      }
       const int sequence = batch.logit_sequences[i], r = scheduler.request_of(sequence).index;
-      const int token = greedy ? device.h_next_tokens[i] : sample(&samplers[r], device.h_logits + i * p.vocab_size);
+      const int token =
+          greedy ? device.h_next_tokens[i] : sample(&samplers[r], device.h_logits + i % at_a_time * vocab);
       int *out = get_tok_gen_ptr(requests, r);
       out[counts[r]++] = token;
       out[counts[r]] = -1;

@@ -5,10 +5,10 @@
 // KV = n_kv_heads * head_dim, Q = A + 2 * KV, k = experts_per_token.
 #pragma once
 
-#include "bf16.hpp"
-#include "hip_utils.h"
+#include "device_matrix.hpp"
 #include "kernels/attention.hip"
 #include "kernels/expert_tiles.hip"
+#include "kernels/split_terms.hip"
 
 namespace getp_hip {
 
@@ -16,21 +16,21 @@ struct DeviceWeights {
   float *token_embedding_table;  // (V, H)
   float *rms_attn_w;             // (L, H)
   float *rms_ffn_w;              // (L, H)
-  float *w_qkv;                  // (L, Q, H)
-  float *w_o;                    // (L, H, A)
+  DeviceMatrix w_qkv;            // (L, Q, H)
+  DeviceMatrix w_o;              // (L, H, A)
   float *b_qkv;                  // (L, Q)
   float *b_o;                    // (L, H)
   float *attn_sinks;             // (L, n_attn_heads)
-  float *w_router;               // (L, E, H)
+  DeviceMatrix w_router;         // (L, E, H)
   float *b_router;               // (L, E)
-  bf16 *w_mlp1;                  // (L, E, 2I, H), rounded to BF16
-  bf16 *w_mlp2;                  // (L, E, H, I), rounded to BF16
+  DeviceMatrix w_mlp1;           // (L, E, 2I, H), rounded to BF16
+  DeviceMatrix w_mlp2;           // (L, E, H, I), rounded to BF16
   float *b_mlp1;                 // (L, E, 2I)
   float *b_mlp2;                 // (L, E, H)
   float *rms_out_w;              // (H)
-  float *out;                    // (V, H)
+  DeviceMatrix out;              // (V, H)
 
-  // visit(name, device pointer by reference, host pointer, count of elements) for every field.
+  // visit(name, device pointer or matrix by reference, host pointer, count of elements) for every field.
   template <class Visit>
   void each(const Config &p, const TransformerWeights &h, Visit visit) {
     const size_t V = p.vocab_size, H = p.hidden_dim, L = p.n_layers, E = p.n_experts, I = p.intermediate_dim;
@@ -38,39 +38,45 @@ struct DeviceWeights {
     visit("token_embedding_table", token_embedding_table, h.token_embedding_table, V * H);
     visit("rms_attn_w", rms_attn_w, h.rms_attn_w, L * H);
     visit("rms_ffn_w", rms_ffn_w, h.rms_ffn_w, L * H);
-    visit("w_qkv", w_qkv, h.w_qkv, L * Q * H);
-    visit("w_o", w_o, h.w_o, L * H * A);
+    visit("w_qkv", w_qkv.shaped(L, Q, H), h.w_qkv, L * Q * H);
+    visit("w_o", w_o.shaped(L, H, A), h.w_o, L * H * A);
     visit("b_qkv", b_qkv, h.b_qkv, L * Q);
     visit("b_o", b_o, h.b_o, L * H);
     visit("attn_sinks", attn_sinks, h.attn_sinks, L * p.n_attn_heads);
-    visit("w_router", w_router, h.w_router, L * E * H);
+    visit("w_router", w_router.shaped(L, E, H), h.w_router, L * E * H);
     visit("b_router", b_router, h.b_router, L * E);
-    visit("w_mlp1", w_mlp1, h.w_mlp1, L * E * 2 * I * H);
-    visit("w_mlp2", w_mlp2, h.w_mlp2, L * E * H * I);
+    visit("w_mlp1", w_mlp1.shaped(L * E, 2 * I, H, true), h.w_mlp1, L * E * 2 * I * H);
+    visit("w_mlp2", w_mlp2.shaped(L * E, H, I, true), h.w_mlp2, L * E * H * I);
     visit("b_mlp1", b_mlp1, h.b_mlp1, L * E * 2 * I);
     visit("b_mlp2", b_mlp2, h.b_mlp2, L * E * H);
     visit("rms_out_w", rms_out_w, h.rms_out_w, H);
-    visit("out", out, h.out, V * H);
+    visit("out", out.shaped(1, V, H), h.out, V * H);
   }
 };
 
 // How many tokens go through the kernels at once, and where each sequence keeps its keys and values.
 struct BatchShape {
-  int rows;   // tokens of a step, at most
-  int slots;  // sequences at a time; also rows of logits
-  int chunk;  // prompt tokens of one sequence in a step, at most
+  int rows;       // tokens of a step, at most
+  int slots;      // sequences at a time; also rows of logits
+  int chunk;      // prompt tokens of one sequence in a step, at most
+  int positions;  // tokens of a sequence, at most
+
+  // Positions that layer l sees, 0 for all: a window over everything is none.
+  int window(const Config &p, int l) const { return l % 2 == 0 && p.sliding_window < positions ? p.sliding_window : 0; }
 
   // Positions that a slot keeps in layer l. Even layers see the last sliding_window positions only, so they keep a
   // ring: the window and the rest of the longest chunk, whose first rows still need the old keys.
   int cache_length(const Config &p, int l) const {
-    if (p.sliding_window <= 0 || p.sliding_window >= p.seq_len || l % 2 != 0) return p.seq_len;
-    return std::min(p.seq_len, p.sliding_window + chunk - 1);
+    return window(p, l) > 0 ? std::min(positions, p.sliding_window + chunk - 1) : positions;
   }
 
   // Where layer l begins in the cache, in floats: layers of (slots, length, KV) one behind the other.
   size_t cache_offset(const Config &p, int l) const {
     const size_t even = (size_t)(l + 1) / 2, odd = (size_t)l / 2;
-    return (even * cache_length(p, 0) + odd * p.seq_len) * slots * p.n_kv_heads * p.head_dim;
+    const auto floats = [&](int length) {  // of a layer, which begins on 16 bytes
+      return ((size_t)length * slots * p.n_kv_heads * p.head_dim + 3) / 4 * 4;
+    };
+    return even * floats(cache_length(p, 0)) + odd * floats(positions);
   }
 };
 
@@ -85,9 +91,11 @@ struct DeviceState {
   int *topk_i;               // (rows, k)
   ExpertTile *expert_tiles;  // rows of topk_i grouped by expert
   int *expert_rows;          // (rows, k)
+  int *expert_counts;        // (E)
+  fp16 *hi;                  // the rows that the next product takes, split in two terms:
+  fp16 *lo;                  // (rows, H), (rows, A) or (rows, k, I)
+  float *split_scales;       // (rows, k)
   float *mlp1_out;           // (rows, k, 2I)
-  float *gate;               // (rows, k, I)
-  float *up;                 // (rows, k, I)
   float *gate_up;            // (rows, k, I)
   float *e_agg;              // (rows, H)
   float *qkv;                // (rows, Q)
@@ -100,7 +108,6 @@ struct DeviceState {
   int *next_tokens;          // (slots) argmax of each row of logits
   float *key_cache;          // layers of (slots, positions, KV), see BatchShape
   float *value_cache;        // the same
-  int window;                // positions that even layers see, in place of a mask; 0: all
   float *cos_table;          // (seq_len, head_dim / 2), what the host's compute_cos_sin gives
   float *sin_table;          // (seq_len, head_dim / 2)
   int *step;                 // (4, rows): token, position and slot of each row; rows whose logits are wanted
@@ -118,11 +125,13 @@ struct DeviceState {
     visit("router_score", router_score, rows * E);
     visit("topk_v", topk_v, rows * K);
     visit("topk_i", topk_i, rows * K);
-    visit("expert_tiles", expert_tiles, expert_tile_count((int)(rows * K), (int)E));
+    visit("expert_tiles", expert_tiles, expert_tile_count((int)(rows * K), (int)E, kSmallestTile));
     visit("expert_rows", expert_rows, rows * K);
+    visit("expert_counts", expert_counts, E);
+    visit("hi", hi, rows * std::max({H, A, K * I}));
+    visit("lo", lo, rows * std::max({H, A, K * I}));
+    visit("split_scales", split_scales, rows * K);
     visit("mlp1_out", mlp1_out, rows * K * 2 * I);
-    visit("gate", gate, rows * K * I);
-    visit("up", up, rows * K * I);
     visit("gate_up", gate_up, rows * K * I);
     visit("e_agg", e_agg, rows * H);
     visit("qkv", qkv, rows * Q);
@@ -136,14 +145,6 @@ struct DeviceState {
     visit("cos_table", cos_table, angles);
     visit("sin_table", sin_table, angles);
     visit("step", step, 4 * rows);
-  }
-
-  // The same for the KV cache.
-  template <class Visit>
-  void each_cache(const Config &p, const BatchShape &b, Visit visit) {
-    const size_t count = b.cache_offset(p, p.n_layers);
-    visit("key_cache", key_cache, count);
-    visit("value_cache", value_cache, count);
   }
 };
 

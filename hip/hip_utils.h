@@ -31,11 +31,27 @@ inline void hip_check(hipError_t error, const char *expression, const char *file
 
 #define HIP_CHECK(expression) getp_hip::hip_check((expression), #expression, __FILE__, __LINE__)
 
+namespace getp_hip {
+
+// Called before and after every launch, with the kernel's name and grid, where a tool (bench) sets it.
+using LaunchHook = void (*)(const char *kernel, dim3 grid, hipStream_t stream, bool after);
+inline LaunchHook launch_hook = nullptr;
+
+}  // namespace getp_hip
+
 // Launches a kernel on `stream` and checks the launch. A kernel with template arguments stands in parentheses.
-#define HIP_LAUNCH(kernel, grid, block, stream, ...)                                  \
+#define HIP_LAUNCH(kernel, grid, block, stream, ...) HIP_LAUNCH_WITH(0, kernel, grid, block, stream, __VA_ARGS__)
+
+// The same with `shared_bytes` of memory that GETP_SHARED_STAGES declares.
+#define HIP_LAUNCH_SHARED(kernel, grid, block, shared_bytes, stream, ...) \
+  HIP_LAUNCH_WITH(getp_allow_shared(kernel, shared_bytes), kernel, grid, block, stream, __VA_ARGS__)
+
+#define HIP_LAUNCH_WITH(dynamic_bytes, kernel, grid, block, stream, ...)              \
   do {                                                                                \
-    hipLaunchKernelGGL(kernel, grid, block, 0, stream, __VA_ARGS__);                  \
+    if (getp_hip::launch_hook) getp_hip::launch_hook(#kernel, grid, stream, false);   \
+    hipLaunchKernelGGL(kernel, grid, block, dynamic_bytes, stream, __VA_ARGS__);      \
     getp_hip::hip_check(hipGetLastError(), "launch of " #kernel, __FILE__, __LINE__); \
+    if (getp_hip::launch_hook) getp_hip::launch_hook(#kernel, grid, stream, true);    \
   } while (0)
 
 // A launcher's precondition: ends the program with one line if it does not hold.

@@ -67,14 +67,16 @@ static std::vector<float> run(const Shape &p, const std::vector<int> &positions,
   return d_out.fetch();
 }
 
+// length: see run().
 static void check(const Shape &p, const std::vector<int> &positions, const std::vector<float> &q,
                   const std::vector<float> &keys, const std::vector<float> &values, const std::vector<float> &sinks,
-                  bool windowed) {
+                  bool windowed, int length = 0, double bound = 5e-6) {
   const std::vector<double> expected = reference(p, positions, q, keys, values, sinks, windowed);
   std::vector<int> slots;
   for (size_t r = 0; r < positions.size(); r++) slots.push_back((int)r);
-  EXPECT_TRUE(all_near(run(p, positions, slots, q, keys, values, sinks, windowed), expected, 5e-4))
-      << "position " << positions[0] << ", " << (windowed ? "window" : "no window");
+  EXPECT_TRUE(all_near(run(p, positions, slots, q, keys, values, sinks, windowed, length), expected, bound))
+      << p.heads << " heads on " << p.kv_heads << " of " << p.head_dim << ", position " << positions[0] << ", "
+      << (windowed ? "window" : "no window") << ", length " << length;
 }
 
 TEST_P(AttentionTest, EveryEdgeOfTheWindow) {
@@ -86,6 +88,42 @@ TEST_P(AttentionTest, EveryEdgeOfTheWindow) {
         check(p, {position}, normal((size_t)p.heads * p.head_dim, 2), normal(cache), normal(cache), normal(p.heads),
               windowed);
       }
+}
+
+// Lengths from 1 to 70, which end anywhere in a step of a group of lanes; heads that fill blocks and that do not;
+// dimensions that fill lanes and that do not.
+TEST_P(AttentionTest, EveryLengthOfEveryShape) {
+  for (const Shape &p :
+       {Shape{2, 2, 64, 70, 0}, Shape{8, 1, 64, 70, 0}, Shape{3, 1, 20, 70, 0}, Shape{12, 1, 80, 70, 0},
+        Shape{3, 1, 128, 70, 0}, Shape{12, 1, 256, 70, 0}, Shape{3, 1, 30, 70, 0}}) {
+    std::vector<int> positions;  // all in the common shape; a third elsewhere, since a simulated device takes its time
+    for (int i = 0; i < 70; i += p.heads == 8 ? 1 : 3) positions.push_back(i);
+    const size_t cache = (size_t)p.seq_len * p.kv_heads * p.head_dim;
+    check(p, positions, normal(positions.size() * p.heads * p.head_dim), normal(cache), normal(cache), normal(p.heads),
+          false);
+  }
+}
+
+// Lengths about one and two chunks, whole and from rings that wrap within a chunk.
+TEST_P(AttentionTest, ChunksEndWhereTheyShould) {
+  for (const Shape &p : {Shape{8, 1, 64, 1101, 600}, Shape{2, 1, 128, 1101, 512}, Shape{1, 1, 256, 1101, 513}}) {
+    const std::vector<int> positions = {511, 512, 1023, 1024, 1100};
+    const size_t cache = (size_t)p.seq_len * p.kv_heads * p.head_dim;
+    const std::vector<float> q = normal(positions.size() * p.heads * p.head_dim, 2), keys = normal(cache),
+                             values = normal(cache), sinks = normal(p.heads);
+    check(p, positions, q, keys, values, sinks, false);
+    for (int length : {p.window + 31, p.seq_len}) check(p, positions, q, keys, values, sinks, true, length);
+  }
+}
+
+// Scores of 200, whose exponentials no float holds. They come from sums of 1600, hence are right to 1e-5 only.
+TEST_P(AttentionTest, OnlyDifferencesOfScoresMatter) {
+  const Shape p = {2, 1, 64, 600, 40};
+  const size_t cache = (size_t)p.seq_len * p.kv_heads * p.head_dim, width = (size_t)p.heads * p.head_dim;
+  std::vector<float> q = normal(2 * width), keys = normal(cache);
+  for (size_t i = 0; i < q.size(); i += p.head_dim) q[i] = 400;  // with the first dimension of the keys 4: 200 for all
+  for (size_t i = 0; i < keys.size(); i += p.head_dim) keys[i] = 4;
+  check(p, {599, 30}, q, keys, normal(cache), {200, 199}, false, 0, 5e-5);
 }
 
 TEST_P(AttentionTest, RowsOfDifferentPositionsTogether) {
@@ -104,30 +142,61 @@ TEST_P(AttentionTest, TheSinkTakesItsShare) {
   check(p, {20}, normal((size_t)p.heads * p.head_dim), normal(cache), normal(cache), {20.0f, -20.0f}, false);
 }
 
-// The same rows in one batch, in another order, in other slots, one by one, and from a ring: the same bits.
+// The same rows in one batch, in another order, in other slots, one by one, and from rings: the same bits.
 TEST_P(AttentionTest, ARowDependsOnItsOwnSequenceAlone) {
-  const Shape p = {6, 2, 32, 700, 24};
-  const size_t kv = (size_t)p.kv_heads * p.head_dim, width = (size_t)p.heads * p.head_dim;
-  const std::vector<float> keys = normal(p.seq_len * kv), values = normal(p.seq_len * kv), sinks = normal(p.heads);
-  const std::vector<int> positions = {699, 0, 24, 80, 512};
-  const std::vector<float> q = normal(positions.size() * width);
-  for (bool windowed : {false, true}) {
-    const std::vector<float> together = run(p, positions, {0, 1, 2, 3, 4}, q, keys, values, sinks, windowed);
-    std::vector<float> reversed_q;
-    for (size_t r = positions.size(); r-- > 0;)
-      reversed_q.insert(reversed_q.end(), q.begin() + r * width, q.begin() + (r + 1) * width);
-    const std::vector<float> reversed =
-        run(p, {512, 80, 24, 0, 699}, {2, 0, 4, 1, 3}, reversed_q, keys, values, sinks, windowed);
-    for (size_t r = 0; r < positions.size(); r++) {
-      const std::vector<float> row(together.begin() + r * width, together.begin() + (r + 1) * width);
-      const std::vector<float> own(q.begin() + r * width, q.begin() + (r + 1) * width);
-      const size_t back = (positions.size() - 1 - r) * width;
-      EXPECT_EQ(row, std::vector<float>(reversed.begin() + back, reversed.begin() + back + width)) << "row " << r;
-      EXPECT_EQ(row, run(p, {positions[r]}, {0}, own, keys, values, sinks, windowed)) << "row " << r;
-      if (!windowed) continue;
-      EXPECT_EQ(row, run(p, {positions[r]}, {1}, own, keys, values, sinks, true, p.window)) << "ring, row " << r;
+  for (const Shape &p : {Shape{6, 2, 32, 700, 24}, Shape{8, 1, 64, 1100, 600}, Shape{2, 1, 128, 520, 40}}) {
+    const size_t kv = (size_t)p.kv_heads * p.head_dim, width = (size_t)p.heads * p.head_dim;
+    const std::vector<float> keys = normal(p.seq_len * kv), values = normal(p.seq_len * kv), sinks = normal(p.heads);
+    const std::vector<int> positions = {p.seq_len - 1, 0, 24, 80, 512};
+    const std::vector<float> q = normal(positions.size() * width);
+    for (bool windowed : {false, true}) {
+      const std::vector<float> together = run(p, positions, {0, 1, 2, 3, 4}, q, keys, values, sinks, windowed);
+      std::vector<float> reversed_q;
+      for (size_t r = positions.size(); r-- > 0;)
+        reversed_q.insert(reversed_q.end(), q.begin() + r * width, q.begin() + (r + 1) * width);
+      const std::vector<float> reversed =
+          run(p, {512, 80, 24, 0, positions[0]}, {2, 0, 4, 1, 3}, reversed_q, keys, values, sinks, windowed);
+      for (size_t r = 0; r < positions.size(); r++) {
+        const std::vector<float> row(together.begin() + r * width, together.begin() + (r + 1) * width);
+        const std::vector<float> own(q.begin() + r * width, q.begin() + (r + 1) * width);
+        const size_t back = (positions.size() - 1 - r) * width;
+        EXPECT_EQ(row, std::vector<float>(reversed.begin() + back, reversed.begin() + back + width)) << "row " << r;
+        EXPECT_EQ(row, run(p, {positions[r]}, {0}, own, keys, values, sinks, windowed)) << "row " << r;
+        if (!windowed) continue;
+        for (int length : {p.window, p.window + 7})
+          EXPECT_EQ(row, run(p, {positions[r]}, {1}, own, keys, values, sinks, true, length))
+              << "ring of " << length << ", row " << r;
+      }
     }
   }
+}
+
+// group_sums: what group_reduce gives for each value, the same bits.
+template <int N>
+__global__ void group_sums_kernel(float *sums, float *reductions, const float *values) {
+  float own[N];
+  for (int i = 0; i < N; i++) own[i] = values[threadIdx.x * N + i];
+  for (int i = 0; i < N; i++) {
+    const float sum = group_reduce<N>(own[i], getp_hip::Sum{});
+    if ((int)threadIdx.x % N == i) reductions[threadIdx.x] = sum;
+  }
+  sums[threadIdx.x] = group_sums<N>(own);
+}
+
+TEST_P(AttentionTest, GroupSumsAreReductionsOfGroups) {
+  const auto compare = [&](auto lanes) {
+    Buffer<float> d_values(normal(128 * lanes.value)), d_sums(128), d_reductions(128);
+    HIP_LAUNCH((group_sums_kernel<lanes.value>), dim3(1), dim3(128), nullptr, d_sums.data(), d_reductions.data(),
+               d_values.data());
+    const std::vector<float> sums = d_sums.fetch();
+    for (float sum : sums) EXPECT_TRUE(std::isfinite(sum));
+    EXPECT_EQ(sums, d_reductions.fetch()) << "groups of " << lanes.value;
+  };
+  compare(std::integral_constant<int, 1>{});
+  compare(std::integral_constant<int, 2>{});
+  compare(std::integral_constant<int, 8>{});
+  compare(std::integral_constant<int, 16>{});
+  compare(std::integral_constant<int, 32>{});
 }
 
 // append_kv puts each row where attention looks for it.

@@ -127,7 +127,7 @@ class RoundedWeightsTest : public ForwardTest, public testing::WithParamInterfac
                                                      {w.w_router, 1 / std::sqrt(H)}, {w.b_router, 0.2},
                                                      {w.w_mlp1, 1 / std::sqrt(H)},   {w.b_mlp1, 0.2},
                                                      {w.w_mlp2, 1 / std::sqrt(I)},   {w.b_mlp2, 0.2}};
-    getp_hip::DeviceWeights().each(config(), w, [&](const char *, auto *, float *values, size_t count) {
+    getp_hip::DeviceWeights().each(config(), w, [&](const char *, auto &, float *values, size_t count) {
       for (auto [tensor, deviation] : deviations)
         if (tensor == values)
           for (size_t i = 0; i < count; i++) values[i] *= (float)(0.02 / deviation);
@@ -298,7 +298,7 @@ TEST_F(ForwardTest, ParityNamesTheFirstStageThatDiffers) {
 
 TEST_F(ForwardTest, AModelThatDoesNotFitIsRefusedWithATable) {
   setenv("GETP_HOST_MEMORY", "1M", 1);  // read by the process that the death test starts
-  if (!getp_set_lanes(64, 0)) GTEST_SKIP() << "only the host back end's memory can be made small";
+  if (!getp_set_lanes(64, 0, false)) GTEST_SKIP() << "only the host back end's memory can be made small";
   load(kTiny);
   EXPECT_EXIT(warm_up(&transformer, nullptr), testing::ExitedWithCode(1),
               "KV cache .*error: the model needs 0.[0-9]* GB but device 0 .* has 0.001 GB free");

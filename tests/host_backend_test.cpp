@@ -81,7 +81,7 @@ __global__ void sums(float *group_sums, float *block_sums, float *block_maxima) 
 TEST_F(HostBackendTest, ReductionsGiveEveryLaneTheResult) {
   for (int wave : {32, 64})
     for (uint64_t seed : {0, 1, 2}) {
-      getp_set_lanes(wave, seed);
+      getp_set_lanes(wave, seed, false);
       float *out = device_memory<float>(3 * 256);
       hipLaunchKernelGGL(sums, dim3(1), dim3(256), 0, nullptr, out, out + 256, out + 512);
       ASSERT_EQ(hipGetLastError(), hipSuccess);
@@ -111,7 +111,7 @@ TEST_F(HostBackendTest, SeedsShuffleTheLanesAnewAfterEachBarrier) {
   for (uint64_t seed : {0, 1, 1, 2}) {
     std::vector<int> seen;
     order = &seen;
-    getp_set_lanes(64, seed);
+    getp_set_lanes(64, seed, false);
     hipLaunchKernelGGL(note_order, dim3(1), dim3(64), 0, nullptr, nothing);
     ASSERT_EQ(hipGetLastError(), hipSuccess);
     ASSERT_EQ(seen.size(), 128u);
@@ -207,10 +207,10 @@ __global__ void half_of_a_wide_wave(float *out) {
 
 TEST_F(HostBackendTest, TheWaveSizeDecidesWhoMustMeet) {
   float *out = device_memory<float>(32);
-  getp_set_lanes(32, 0);
+  getp_set_lanes(32, 0, false);
   hipLaunchKernelGGL(half_of_a_wide_wave, dim3(1), dim3(64), 0, nullptr, out);
   EXPECT_EQ(hipGetLastError(), hipSuccess);
-  getp_set_lanes(64, 0);
+  getp_set_lanes(64, 0, false);
   const std::string what =
       fault_of([&] { hipLaunchKernelGGL(half_of_a_wide_wave, dim3(1), dim3(64), 0, nullptr, out); });
   EXPECT_CONTAINS(what, "reached by 32 of 64 lanes");

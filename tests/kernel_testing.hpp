@@ -11,16 +11,17 @@
 
 #include "../hip/hip_utils.h"
 
-// Wave size and lane order to run a test with. On the host back end: both wave sizes, ascending and seeded orders; on
-// hardware there is nothing to choose.
+// Wave size, lane order and tile layout (with waves of 32: WMMA's or mma.sync's) to run a test with. On the host back
+// end: all of them, ascending and seeded orders; on hardware there is nothing to choose.
 struct Lanes {
   int wave;
   unsigned long long seed;
+  bool wmma = false;
 };
 
 inline std::vector<Lanes> lane_setups() {
-  if (!getp_set_lanes(64, 0)) return {{0, 0}};
-  return {{64, 0}, {32, 0}, {64, 1}, {32, 2}, {64, 3}, {32, 4}};
+  if (!getp_set_lanes(64, 0, false)) return {{0, 0}};
+  return {{64, 0}, {32, 0}, {32, 0, true}, {64, 1}, {32, 2}, {32, 3, true}};
 }
 
 // The largest error that all_near has seen in the running test.
@@ -33,7 +34,7 @@ inline WorstError worst_of_test;
 class KernelTest : public testing::TestWithParam<Lanes> {
  protected:
   void SetUp() override {
-    getp_set_lanes(GetParam().wave, GetParam().seed);
+    getp_set_lanes(GetParam().wave, GetParam().seed, GetParam().wmma);
     random.seed(20260101);
     worst_of_test = {};
     before_ = getp_hip::bytes_in_use();
@@ -64,9 +65,10 @@ class KernelTest : public testing::TestWithParam<Lanes> {
   size_t before_ = 0;
 };
 
-#define INSTANTIATE_KERNEL_TEST(suite)                                                          \
-  INSTANTIATE_TEST_SUITE_P(Lanes, suite, testing::ValuesIn(lane_setups()), [](auto &info) {     \
-    return "wave" + std::to_string(info.param.wave) + "seed" + std::to_string(info.param.seed); \
+#define INSTANTIATE_KERNEL_TEST(suite)                                                           \
+  INSTANTIATE_TEST_SUITE_P(Lanes, suite, testing::ValuesIn(lane_setups()), [](auto &info) {      \
+    return "wave" + std::to_string(info.param.wave) + "seed" + std::to_string(info.param.seed) + \
+           (info.param.wmma ? "wmma" : "");                                                      \
   })
 
 // Device memory of `size` elements with a guard at both ends, poisoned (all bits set) before anything is written.

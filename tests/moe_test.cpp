@@ -51,22 +51,20 @@ TEST_P(MoeTest, SwigluClampsAndGates) {
   const float limit = 7;
   std::vector<float> in = normal((size_t)rows * 2 * inter, 5);
   in[0] = 100, in[1] = -100, in[2] = -100, in[3] = 100, in[4] = -60, in[5] = 7;  // both sides of both limits
-  std::vector<double> gate, up, out;
+  std::vector<double> out;
   for (size_t i = 0; i < in.size(); i += 2) {
-    gate.push_back(std::min((double)in[i], (double)limit));
-    up.push_back(std::max(std::min((double)in[i + 1], (double)limit), -(double)limit));
-    out.push_back(gate.back() / (1 + std::exp(-1.702 * gate.back())) * (up.back() + 1));
+    const double gate = std::min((double)in[i], (double)limit);
+    const double up = std::max(std::min((double)in[i + 1], (double)limit), -(double)limit);
+    out.push_back(gate / (1 + std::exp(-1.702 * gate)) * (up + 1));
   }
-  Buffer<float> d_in(in), d_gate(gate.size()), d_up(gate.size()), d_out(gate.size());
-  getp_hip::swiglu(d_out.data(), d_gate.data(), d_up.data(), d_in.data(), rows, inter, limit, nullptr);
-  EXPECT_TRUE(all_near(d_gate.fetch(), gate, 0));
-  EXPECT_TRUE(all_near(d_up.fetch(), up, 0));
+  Buffer<float> d_in(in), d_out(out.size());
+  getp_hip::swiglu(d_out.data(), d_in.data(), rows, inter, limit, nullptr);
   EXPECT_TRUE(all_near(d_out.fetch(), out, 2e-5));  // values up to 56
 }
 
 TEST_P(MoeTest, SwigluKeepsNan) {
-  Buffer<float> d_in(std::vector<float>{NAN, 1, 1, NAN}), d_gate(2), d_up(2), d_out(2);
-  getp_hip::swiglu(d_out.data(), d_gate.data(), d_up.data(), d_in.data(), 1, 2, 7, nullptr);
+  Buffer<float> d_in(std::vector<float>{NAN, 1, 1, NAN}), d_out(2);
+  getp_hip::swiglu(d_out.data(), d_in.data(), 1, 2, 7, nullptr);
   for (float value : d_out.fetch()) EXPECT_TRUE(std::isnan(value)) << value;
 }
 

@@ -2,7 +2,7 @@
 # build/tests-GPU/), and the models they read. SANITIZE=address,undefined builds into build/tests-sanitized/.
 
 CPU_TESTS = bf16 harness host_backend tokenizer
-GPU_TESTS = elementwise matvec attention moe forward
+GPU_TESTS = elementwise matvec matmul attention moe forward
 
 TEST_DIR = build/tests$(if $(SANITIZE),-sanitized)$(if $(filter-out host,$(GPU)),-$(GPU))
 TEST_PROGRAMS = $(patsubst %,$(TEST_DIR)/%_test,$(if $(filter host,$(GPU)),$(CPU_TESTS)) $(GPU_TESTS))

@@ -2,9 +2,7 @@
 #pragma once
 
 #include <algorithm>
-#include <tuple>
 #include <type_traits>
-#include <utility>
 #include <vector>
 
 #include "upload.hpp"
@@ -16,42 +14,75 @@ struct Device {
   hipStream_t stream = nullptr;
   DeviceWeights w = {};
   DeviceState s = {};
-  BatchShape batch = {};
-  float *h_logits = nullptr;     // (slots, V), pinned
+  BatchShape batch = {};  // as it is used now; buffers have room for most_slots slots
+  int most_slots = 0;
+  size_t cache_floats = 0;       // of each cache
+  int terms = 2;                 // FP16 terms of an activation in products: 2 are FP32 grade, 1 is the fast mode
+  float *h_logits = nullptr;     // (host_logits(), V), pinned
   int *h_next_tokens = nullptr;  // (slots), pinned
   int *h_step = nullptr;         // (4, rows), pinned
   bool ready = false;
 
   static constexpr size_t kRuntime = 128u << 20;
-  static constexpr int kSlots = 32, kChunk = 32;  // sequences at a time, unless GETP_BATCH or memory says otherwise
+  static constexpr int kChunk = 32;
+  static constexpr int kPlannedPositions = 1024;  // of a request, when memory is shared out between state and caches
 
-  // Bytes of `count` elements of the field's type.
+  // Bytes of `count` elements of the field's type, or of a matrix.
   template <class T>
   static size_t bytes_of(T *, size_t count) {
     return count * sizeof(T);
   }
+  static size_t bytes_of(const DeviceMatrix &matrix, size_t) { return matrix.bytes(); }
 
   // The same in whole pages of 2 MiB, which is how drivers hand out device memory.
-  template <class T>
-  static size_t pages(T *field, size_t count) {
+  static size_t pages(size_t bytes) {
     constexpr size_t kPage = 2u << 20;
-    return (bytes_of(field, count) + kPage - 1) / kPage * kPage;
+    return (bytes + kPage - 1) / kPage * kPage;
   }
 
-  static BatchShape shape(int slots, int chunk) { return {slots + chunk - 1, slots, chunk}; }
+  BatchShape shape(int slots, int positions) const { return {slots + batch.chunk - 1, slots, batch.chunk, positions}; }
 
-  // Bytes of state and KV cache.
-  std::pair<size_t, size_t> batch_bytes(const Config &p, const BatchShape &b) {
-    size_t state = 0, cache = 0;
-    s.each(p, b, [&](const char *, auto *field, size_t count) { state += pages(field, count); });
-    s.each_cache(p, b, [&](const char *, auto *field, size_t count) { cache += pages(field, count); });
-    return {state, cache};
+  // Bytes of the state for so many slots.
+  size_t state_bytes(const Config &p, int slots) {
+    size_t bytes = 0;
+    s.each(p, shape(slots, p.seq_len),
+           [&](const char *, auto *field, size_t count) { bytes += pages(bytes_of(field, count)); });
+    return bytes;
   }
 
-  // GETP_BATCH, or kSlots; ends the program if the variable is no count of sequences.
+  // Floats of one cache.
+  size_t cache_count(const Config &p, int slots, int positions) const {
+    return shape(slots, positions).cache_offset(p, p.n_layers);
+  }
+
+  // The largest number of slots from 1 to `most` that fits(slots); 0 if none.
+  template <class Fits>
+  static int most_that(int most, Fits fits) {
+    int low = 0;
+    for (int high = most; low < high;) {
+      const int middle = low + (high - low + 1) / 2;
+      if (fits(middle))
+        low = middle;
+      else
+        high = middle - 1;
+    }
+    return low;
+  }
+
+  // From now on sequences have at most `positions` tokens: the shorter, the more of them at a time.
+  void use_positions(const Config &p, int positions) {
+    positions = std::min(positions, p.seq_len);
+    batch = shape(most_that(most_slots, [&](int slots) { return cache_count(p, slots, positions) <= cache_floats; }),
+                  positions);
+  }
+
+  // Rows of logits that the host takes at a time, where it samples.
+  int host_logits() const { return std::min(most_slots, 32); }
+
+  // GETP_BATCH, or what suits the back end; ends the program if the variable is no count of sequences.
   static int wanted_slots() {
     const char *text = getenv("GETP_BATCH");
-    if (!text || !*text) return kSlots;
+    if (!text || !*text) return kDefaultBatch;
     char *end = nullptr;
     const long slots = strtol(text, &end, 10);
     if (*end || slots < 1 || slots > 32768) {
@@ -61,34 +92,57 @@ struct Device {
     return (int)slots;
   }
 
+  // Whether GETP_FAST asks for one term.
+  static bool fast_mode() {
+    const char *text = getenv("GETP_FAST");
+    if (!text || !*text || !strcmp(text, "0")) return false;
+    if (!strcmp(text, "1")) return true;
+    fprintf(stderr, "error: GETP_FAST=%s: expected 1 (activations in one FP16 term) or 0 (in two, FP32 grade)\n", text);
+    exit(EXIT_FAILURE);
+  }
+
+  // The rows that the next product takes, split.
+  SplitRows split() const { return {s.hi, s.lo, s.split_scales, terms}; }
+
   // Chooses how many sequences to serve at a time, prints what the model needs against what the device has; ends the
   // program if not even one fits. With `one_row`: one sequence, a token a step.
   void preflight(const Config &p, const TransformerWeights &h, bool one_row) {
     HIP_REQUIRE(p.head_dim <= 256);  // attention
     size_t weights = 0, free_bytes = 0, total_bytes = 0;
-    w.each(p, h, [&](const char *, auto *field, const float *, size_t count) { weights += pages(field, count); });
+    w.each(p, h,
+           [&](const char *, auto &field, const float *, size_t count) { weights += pages(bytes_of(field, count)); });
     HIP_CHECK(hipMemGetInfo(&free_bytes, &total_bytes));
     hipDeviceProp_t properties = {};
     HIP_CHECK(hipGetDeviceProperties(&properties, id));
-    size_t state = 0, cache = 0, needed = 0;
+    batch.chunk = one_row ? 1 : kChunk;
+    const size_t used = weights + kRuntime, room = free_bytes > used ? free_bytes - used : 0;
+    const auto cache_bytes = [&](size_t floats) { return 2 * pages(floats * sizeof(float)); };
     // The expert kernels' grids hold 65,535 rows.
-    const int most = 65535 / p.experts_per_token - kChunk;
-    for (int slots = one_row ? 1 : std::min(wanted_slots(), most);; slots /= 2) {
-      batch = shape(slots, one_row ? 1 : kChunk);
-      std::tie(state, cache) = batch_bytes(p, batch);
-      needed = weights + state + cache + kRuntime;
-      if (needed <= free_bytes || slots == 1) break;
-    }
+    const int wanted = one_row ? 1 : std::min(wanted_slots(), 65535 / p.experts_per_token - kChunk);
+    most_slots = std::max(1, most_that(wanted, [&](int slots) {
+                            const size_t planned = cache_count(p, slots, std::min(p.seq_len, kPlannedPositions));
+                            const size_t least = std::max(planned, cache_count(p, 1, p.seq_len));
+                            return state_bytes(p, slots) + cache_bytes(least) <= room;
+                          }));
+    // All that is left, up to what the slots can use; one sequence of full length must fit.
+    const size_t state = state_bytes(p, most_slots), left = room > state ? room - state : 0;
+    const int full = std::max(
+        1, most_that(most_slots, [&](int slots) { return cache_bytes(cache_count(p, slots, p.seq_len)) <= left; }));
+    cache_floats =
+        std::max(cache_count(p, full, p.seq_len), cache_count(p, most_slots, std::min(p.seq_len, kPlannedPositions)));
+    const size_t cache = cache_bytes(cache_floats), needed = used + state + cache;
+    use_positions(p, p.seq_len);
     auto gb = [](size_t bytes) { return (double)bytes / 1e9; };
     fprintf(stderr,
             "device %d: %s (%s back end)\n"
-            "  weights  %9.3f GB (w_mlp1, w_mlp2 in BF16)\n"
-            "  state    %9.3f GB (%d tokens a step)\n"
-            "  KV cache %9.3f GB (%d requests at a time)\n"
+            "  weights  %9.3f GB (w_mlp1, w_mlp2 as BF16)\n"
+            "  state    %9.3f GB (%d requests at a time, %d tokens a step%s)\n"
+            "  KV cache %9.3f GB (%d requests of %d tokens)\n"
             "  runtime  %9.3f GB (code and queues, estimated)\n"
             "  needed   %9.3f GB of %.3f GB free, %.3f GB in all\n",
-            id, properties.name, getp_backend_name(), gb(weights), gb(state), batch.rows, gb(cache), batch.slots,
-            gb(kRuntime), gb(needed), gb(free_bytes), gb(total_bytes));
+            id, properties.name, getp_backend_name(), gb(weights), gb(state), most_slots, shape(most_slots, 1).rows,
+            terms == 1 ? "; GETP_FAST: one FP16 term" : "", gb(cache), batch.slots, batch.positions, gb(kRuntime),
+            gb(needed), gb(free_bytes), gb(total_bytes));
     if (needed <= free_bytes) return;
     fprintf(stderr,
             "error: the model needs %.3f GB but device %d (%s) has %.3f GB free; free its memory, choose another with "
@@ -100,15 +154,18 @@ struct Device {
   // Allocates everything on the device that HIP_DEVICE_ID names and uploads the model.
   void set_up(const Config &p, const TransformerWeights &h, bool one_row) {
     id = pick_device();
+    terms = fast_mode() ? 1 : 2;
+    choose_forms(w, p, h);
     preflight(p, h, one_row);
     HIP_CHECK(hipStreamCreate(&stream));
-    w.each(p, h, [](const char *, auto *&field, const float *, size_t count) { allocate(field, count); });
-    s.each(p, batch, [](const char *, auto *&field, size_t count) { allocate(field, count); });
-    s.each_cache(p, batch, [](const char *, auto *&field, size_t count) { allocate(field, count); });
-    h_logits = pinned_alloc<float>((size_t)batch.slots * p.vocab_size);
-    h_next_tokens = pinned_alloc<int>(batch.slots);
-    h_step = pinned_alloc<int>(4 * (size_t)batch.rows);
-    s.window = p.sliding_window < p.seq_len ? p.sliding_window : 0;  // a window over everything is none
+    w.each(p, h, [](const char *, auto &field, const float *, size_t count) { allocate(field, count); });
+    const BatchShape most = shape(most_slots, p.seq_len);
+    s.each(p, most, [](const char *, auto &field, size_t count) { allocate(field, count); });
+    allocate(s.key_cache, cache_floats);
+    allocate(s.value_cache, cache_floats);
+    h_logits = pinned_alloc<float>((size_t)host_logits() * p.vocab_size);
+    h_next_tokens = pinned_alloc<int>(most.slots);
+    h_step = pinned_alloc<int>(4 * (size_t)most.rows);
     upload_weights(w, p, h);
     upload_angles(p);
     ready = true;
@@ -119,12 +176,14 @@ struct Device {
     if (!ready) return;
     HIP_CHECK(hipSetDevice(id));
     HIP_CHECK(hipStreamSynchronize(stream));
-    w.each(p, h, [](const char *, auto *&field, const float *, size_t count) { device_free(field, count); });
-    s.each(p, batch, [](const char *, auto *&field, size_t count) { device_free(field, count); });
-    s.each_cache(p, batch, [](const char *, auto *&field, size_t count) { device_free(field, count); });
-    pinned_free(h_logits, (size_t)batch.slots * p.vocab_size);
-    pinned_free(h_next_tokens, batch.slots);
-    pinned_free(h_step, 4 * (size_t)batch.rows);
+    w.each(p, h, [](const char *, auto &field, const float *, size_t count) { release(field, count); });
+    const BatchShape most = shape(most_slots, p.seq_len);
+    s.each(p, most, [](const char *, auto &field, size_t count) { release(field, count); });
+    release(s.key_cache, cache_floats);
+    release(s.value_cache, cache_floats);
+    pinned_free(h_logits, (size_t)host_logits() * p.vocab_size);
+    pinned_free(h_next_tokens, most.slots);
+    pinned_free(h_step, 4 * (size_t)most.rows);
     HIP_CHECK(hipStreamDestroy(stream));
     ready = false;
     const size_t counted = bytes_in_use(), leaked = getp_report_leaks();
@@ -138,6 +197,12 @@ struct Device {
   static void allocate(T *&field, size_t count) {
     field = device_alloc<T>(count);
   }
+  static void allocate(DeviceMatrix &matrix, size_t) { matrix.allocate(); }
+  template <class T>
+  static void release(T *&field, size_t count) {
+    device_free(field, count);
+  }
+  static void release(DeviceMatrix &matrix, size_t) { matrix.release(); }
 
   // cos and sin of every position, from the harness, so that both forwards turn by the same values.
   void upload_angles(const Config &p) {

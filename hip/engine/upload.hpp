@@ -13,23 +13,71 @@
 
 namespace getp_hip {
 
-// A stretch of a tensor, small enough for a staging buffer.
+// A stretch of a tensor: `rows` rows of n values, about as many as fit into a staging buffer.
 struct UploadChunk {
   const float *h_from;
-  void *d_to;
-  size_t count;
-  bool to_bf16;  // else FP32, value for value
+  size_t rows;
+  int n;
+  bool rounded;  // to BF16 first
+  float *d_to;   // FP32, value for value; else, FP16 and scales:
+  fp16 *d_values;
+  float *d_scales;
 };
 
 inline constexpr size_t kUploadChunk = 4u << 20;  // elements: 16 MB of FP32
 
 inline void add_chunks(std::vector<UploadChunk> &chunks, float *d_to, const float *h_from, size_t count) {
   for (size_t i = 0; i < count; i += kUploadChunk)
-    chunks.push_back({h_from + i, d_to + i, std::min(kUploadChunk, count - i), false});
+    chunks.push_back({h_from + i, std::min(kUploadChunk, count - i), 1, false, d_to + i, nullptr, nullptr});
 }
-inline void add_chunks(std::vector<UploadChunk> &chunks, bf16 *d_to, const float *h_from, size_t count) {
-  for (size_t i = 0; i < count; i += kUploadChunk)
-    chunks.push_back({h_from + i, d_to + i, std::min(kUploadChunk, count - i), true});
+
+// Chunks are whole strips of one matrix.
+inline void add_chunks(std::vector<UploadChunk> &chunks, const DeviceMatrix &matrix, const float *h_from, size_t) {
+  const size_t n = matrix.n, d = matrix.d, step = std::max<size_t>(1, kUploadChunk / n / 16) * 16;
+  for (size_t i = 0; i < matrix.count; i++)
+    for (size_t row = 0; row < d; row += step) {
+      const size_t first = i * d + row, rows = std::min(step, d - row);
+      UploadChunk chunk = {h_from + first * n, rows, matrix.n, matrix.rounded, {}, {}, {}};
+      if (matrix.in_fp16) {
+        chunk.d_values = matrix.d_values + (i * matrix.padded_d() + row) * matrix.padded_n();
+        chunk.d_scales = matrix.d_scales + first;
+      } else {
+        chunk.d_to = matrix.d_exact + first * n;
+      }
+      chunks.push_back(chunk);
+    }
+}
+
+// Calls work(i) for all i < count on several CPU threads.
+template <class Work>
+inline void on_all_cores(size_t count, Work work) {
+  std::atomic<size_t> next{0};
+  std::vector<std::thread> threads;
+  for (size_t t = 0; t < std::min<size_t>({16, count, std::max(1u, std::thread::hardware_concurrency())}); t++)
+    threads.emplace_back([&] {
+      for (size_t i; (i = next++) < count;) work(i);
+    });
+  for (std::thread &thread : threads) thread.join();
+}
+
+// Chooses the form of each matrix: FP16 where rows fall on 16 bytes and no value is changed by it.
+inline void choose_forms(DeviceWeights &w, const Config &p, const TransformerWeights &h) {
+  w.each(p, h, [](const char *, auto &field, const float *h_from, size_t) {
+    if constexpr (std::is_same_v<decltype(field), DeviceMatrix &>) {
+      const size_t n = field.n, rows_of_a_part = std::max<size_t>(1, kUploadChunk / n);
+      field.in_fp16 = n % 8 == 0;
+      if (!field.in_fp16 || field.rounded) return;
+      std::atomic<bool> all_exact{true};
+      on_all_cores((field.rows() + rows_of_a_part - 1) / rows_of_a_part, [&](size_t part) {
+        std::vector<fp16> row(n);
+        bool exact = all_exact;
+        for (size_t r = part * rows_of_a_part; exact && r < std::min(field.rows(), (part + 1) * rows_of_a_part); r++)
+          row_to_fp16(row.data(), h_from + r * n, (int)n, false, exact);
+        if (!exact) all_exact = false;
+      });
+      field.in_fp16 = all_exact;
+    }
+  });
 }
 
 // Uploads all weights of the model to the current device, whose fields in `w` are allocated. Shows progress on stderr
@@ -37,10 +85,15 @@ inline void add_chunks(std::vector<UploadChunk> &chunks, bf16 *d_to, const float
 inline void upload_weights(DeviceWeights &w, const Config &p, const TransformerWeights &h) {
   std::vector<UploadChunk> chunks;
   size_t total = 0;
-  w.each(p, h, [&](const char *, auto *&d_to, const float *h_from, size_t count) {
+  w.each(p, h, [&](const char *, auto &d_to, const float *h_from, size_t count) {
     add_chunks(chunks, d_to, h_from, count);
     total += count * sizeof(float);
   });
+  const auto padded = [](size_t value, size_t unit) { return (value + unit - 1) / unit * unit; };
+  size_t staging_size = 0;  // floats: all values, or FP16 values of whole tiles (half a float each) and a scale a row
+  for (const UploadChunk &chunk : chunks)
+    staging_size = std::max(staging_size, padded(chunk.rows, 16) * padded(chunk.n, 32));
+  const std::vector<int> word_of = weight_words();
   int device = 0;
   HIP_CHECK(hipGetDevice(&device));
   std::atomic<size_t> next{0}, done{0};
@@ -48,22 +101,35 @@ inline void upload_weights(DeviceWeights &w, const Config &p, const TransformerW
     HIP_CHECK(hipSetDevice(device));
     hipStream_t stream;
     HIP_CHECK(hipStreamCreate(&stream));
-    float *staging = pinned_alloc<float>(kUploadChunk);
+    float *staging = pinned_alloc<float>(staging_size);
+    std::vector<fp16> strip;
     for (size_t c; (c = next++) < chunks.size();) {
       const UploadChunk &chunk = chunks[c];
-      size_t bytes = chunk.count * sizeof(float);
-      if (chunk.to_bf16) {
-        bf16 *rounded = (bf16 *)staging;
-        for (size_t i = 0; i < chunk.count; i++) rounded[i] = to_bf16(chunk.h_from[i]);
-        bytes = chunk.count * sizeof(bf16);
+      const size_t n = chunk.n, count = chunk.rows * n;
+      if (chunk.d_to) {
+        for (size_t i = 0; i < count; i++)
+          staging[i] = chunk.rounded ? to_float(to_bf16(chunk.h_from[i])) : chunk.h_from[i];
+        copy_to_device(chunk.d_to, staging, count, stream);
       } else {
-        memcpy(staging, chunk.h_from, bytes);
+        bool exact;
+        const size_t padded_n = padded(n, 32), padded_rows = padded(chunk.rows, 16);
+        fp16 *values = (fp16 *)staging;
+        float *scales = (float *)(values + padded_rows * padded_n);
+        memset(values, 0, padded_rows * padded_n * sizeof(fp16));
+        strip.assign(16 * padded_n, fp16{0});
+        for (size_t r = 0; r < chunk.rows; r++) {
+          scales[r] =
+              row_to_fp16(strip.data() + r % 16 * padded_n, chunk.h_from + r * n, chunk.n, chunk.rounded, exact);
+          if (r % 16 == 15 || r + 1 == chunk.rows)
+            lay_out_strip(values + r / 16 * 16 * padded_n, strip.data(), (int)(r % 16) + 1, padded_n, word_of.data());
+        }
+        copy_to_device(chunk.d_values, values, padded_rows * padded_n, stream);
+        copy_to_device(chunk.d_scales, scales, chunk.rows, stream);
       }
-      copy_to_device((char *)chunk.d_to, (const char *)staging, bytes, stream);
       HIP_CHECK(hipStreamSynchronize(stream));
-      done += chunk.count * sizeof(float);
+      done += count * sizeof(float);
     }
-    pinned_free(staging, kUploadChunk);
+    pinned_free(staging, staging_size);
     HIP_CHECK(hipStreamDestroy(stream));
   };
   const size_t thread_count = std::min<size_t>({16, chunks.size(), std::max(1u, std::thread::hardware_concurrency())});

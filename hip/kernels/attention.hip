@@ -3,115 +3,256 @@
 //                                                                              reference: forward() in run.cpp
 //   out, q (rows, heads, head_dim) f32 . caches: one layer's (slots, length, kv_heads, head_dim) f32; position t of a
 //   slot lies at t % length . sinks (heads) f32 . positions, slots (rows) int . window: positions seen, 0 for all
-//   partial (rows, heads, chunks, 2 + head_dim) f32: of each chunk of positions the largest score, the sum of weights,
-//   and the weighted sum of values; merged in order of the chunks, from the sink on
-//   grid: (kv_heads * blocks of 8 heads, rows, chunks), then (heads, rows) . block: 256
-//   order: chunks of kAttentionChunk positions from the first one seen, tiles of 32 in them, ascending: depends on the
-//   row's position alone, not on the other rows, the slot or the length of the cache
-//   precondition: head_dim <= 256, length covers what the window and the rows of a step need
+//   partial (rows, heads, chunks, 2 + head_dim) f32: of each chunk of a row that sees more than one the largest score,
+//   the sum of weights, and the weighted sum of values; merged in order of the chunks, from the sink on
+//   chunk kernel: grid (kv_heads * blocks of 8 or 4 heads, rows, chunks) . block 256 . shared 16.6 KB
+//   groups of 16 or 32 lanes read a key or a value together, 16 bytes a lane, and use it for all heads of the block
+//   merge kernel: grid (blocks over heads * head_dim, rows) . block 256
+//   order: chunks of kAttentionChunk positions from the first one seen. In a chunk a score is dot products of 4 or 8
+//   dimensions, then group_sums; a value joins its group's sum in ascending position, then the groups are added up in
+//   ascending order: depends on the row's position alone, not on the other rows, the slot or the length of the cache
+//   precondition: head_dim <= 256, length covers what the window and the rows of a step need, q and the caches begin
+//   on 16 bytes (a head_dim that is no multiple of 4 is read float by float)
 #pragma once
+
+#include <type_traits>
 
 #include "reduce.hpp"
 
 namespace getp_hip {
 
-constexpr int kAttentionChunk = 512, kAttentionTile = 32, kAttentionHeads = 8;
+constexpr int kAttentionChunk = 512, kAttentionThreads = 256;
+
+// Positions that a row sees, its own included.
+__host__ __device__ inline int attention_seen(int position, int window) {
+  return window > 0 && window <= position ? window : position + 1;
+}
 
 // Chunks that a row at position `longest` has at most.
 inline int attention_chunks(int longest, int window) {
-  const int seen = window > 0 && window < longest + 1 ? window : longest + 1;
-  return (seen + kAttentionChunk - 1) / kAttentionChunk;
+  return (attention_seen(longest, window) + kAttentionChunk - 1) / kAttentionChunk;
 }
 
-// A tile of keys or values, `pitch` floats a position. Positions past the chunk's end are zero, so that what was never
-// written is not read. `cache`: the kv head's part of the slot's position 0.
-// (A function of its own arguments: shared memory named in a function that is not inlined would count for all kernels.)
-__device__ inline void load_attention_tile(float *tile, int pitch, const float *cache, int first, int end, int length,
-                                           int kv_heads, int head_dim) {
-  for (int i = threadIdx.x; i < kAttentionTile * head_dim; i += 256) {
-    const int t = i / head_dim, d = i % head_dim;
-    tile[t * pitch + d] = first + t < end ? cache[(size_t)((first + t) % length) * kv_heads * head_dim + d] : 0.0f;
+// How a block of the chunk kernel divides its work for head_dim <= Dim.
+template <int Dim>
+struct AttentionShape {
+  static constexpr int kLanes = Dim / 4 < 32 ? Dim / 4 : 32, kGroups = kAttentionThreads / kLanes;
+  static constexpr int kWidth = Dim / kLanes;  // dimensions of a lane
+  static constexpr int kHeads = 32 / kWidth;   // 32 registers for a lane's part of the queries, later of the sums
+  // Keys: as many at once as give every lane of the group one score, and so many loads ahead that 32 registers wait.
+  static constexpr int kKeys = kLanes / kHeads, kKeyStep = kGroups * kKeys;
+  static constexpr int kKeysAhead = kKeys * kWidth < 32 ? 32 / (kKeys * kWidth) : 1;
+  // Values: four at once, whose weights are one 16-byte load.
+  static constexpr int kValues = 4, kValueStep = kGroups * kValues, kValuesAhead = 2;
+  // Scores and weights of a head; the heads lie so that a wave's stores meet no bank twice.
+  static constexpr int kPitch = kAttentionChunk + 32 / kHeads;
+  // The groups' sums are added up for as many heads at a time as 16 KB hold, in the room of the weights.
+  static constexpr int kSumHeads = 4096 / (kGroups * Dim);
+  static constexpr int kWeights = kHeads * kPitch, kShared = kWeights > 4096 ? kWeights : 4096;
+};
+
+// A lane's part of a row: of every 4 * kLanes dimensions four. Past head_dim it repeats other dimensions.
+template <int Dim, bool Vector>
+__device__ inline void load_attention_row(float (&part)[AttentionShape<Dim>::kWidth], const float *row, int head_dim) {
+  constexpr int kLanes = AttentionShape<Dim>::kLanes;
+  GETP_UNROLL
+  for (int i = 0; i < AttentionShape<Dim>::kWidth; i += 4) {
+    const int d = i * kLanes + (int)(threadIdx.x % kLanes) * 4;
+    if constexpr (Vector) {
+      const float4 four = *(const float4 *)(row + (d < head_dim ? d : head_dim - 4));
+      part[i] = four.x;
+      part[i + 1] = four.y;
+      part[i + 2] = four.z;
+      part[i + 3] = four.w;
+    } else {
+      for (int j = 0; j < 4; j++) part[i + j] = row[d + j < head_dim ? d + j : head_dim - 1];
+    }
   }
 }
 
-template <int Dim>
-__global__ void __launch_bounds__(256)
-    attention_chunk_kernel(float *partial, const float *q, const float *key_cache, const float *value_cache,
-                           const int *positions, const int *slots, int heads, int kv_heads, int head_dim, int length,
-                           int window) {
-  constexpr int kPitch = Dim + 1, kOutputs = kAttentionHeads * Dim / 256;
-  GETP_SHARED(float, tile, kAttentionTile *kPitch);
-  GETP_SHARED(float, queries, kAttentionHeads *Dim);
-  GETP_SHARED(float, weights, kAttentionHeads *kAttentionTile);
-  GETP_SHARED(float, scales, kAttentionHeads);
-  const int group = heads / kv_heads, blocks = (group + kAttentionHeads - 1) / kAttentionHeads;
-  const int kv_head = blockIdx.x / blocks, first_head = (int)(blockIdx.x % blocks) * kAttentionHeads;
-  const int own_heads = group - first_head < kAttentionHeads ? group - first_head : kAttentionHeads;
-  const size_t row = blockIdx.y, row_head = row * heads + (size_t)kv_head * group + first_head;
-  const int position = positions[row], first = window > 0 && position >= window ? position - window + 1 : 0;
-  const int begin = first + (int)blockIdx.z * kAttentionChunk;
-  if (begin > position) return;
-  const int end = begin + kAttentionChunk < position + 1 ? begin + kAttentionChunk : position + 1;
-  const size_t kv = ((size_t)slots[row] * length * kv_heads + kv_head) * head_dim;
+// Weights relative to that of the largest score: their total, and the sum of one dimension of the values under them.
+struct AttentionSum {
+  float largest, total, sum;
 
-  for (int i = threadIdx.x; i < own_heads * head_dim; i += 256) queries[i] = q[row_head * head_dim + i];
-  const int head = threadIdx.x / kAttentionTile, t = threadIdx.x % kAttentionTile;  // of the score this thread makes
-  const float *query = queries + (head < own_heads ? head : 0) * head_dim;
-  float largest = -INFINITY, total = 0, sums[kOutputs] = {};
-  for (int t0 = begin; t0 < end; t0 += kAttentionTile) {
-    load_attention_tile(tile, kPitch, key_cache + kv, t0, end, length, kv_heads, head_dim);
-    __syncthreads();
-    float score = 0;
-    for (int d = 0; d < head_dim; d++) score = multiply_add(query[d], tile[t * kPitch + d], score);
-    score = t0 + t < end ? score / sqrtf((float)head_dim) : -INFINITY;
-    const float now = Max{}(largest, group_reduce<32>(score, Max{}));
-    const float weight = expf(score - now), scale = expf(largest - now);
-    total = total * scale + group_reduce<32>(weight, Sum{});
+  __device__ void add(float other_largest, float other_total, float other_sum) {
+    const float now = Max{}(largest, other_largest), before = expf(largest - now), added = expf(other_largest - now);
+    total = multiply_add(total, before, other_total * added);
+    sum = multiply_add(sum, before, other_sum * added);
     largest = now;
-    weights[head * kAttentionTile + t] = weight;
-    if (t == 0) scales[head] = scale;
+  }
+};
+
+template <int Dim, bool Vector>
+__global__ void __launch_bounds__(kAttentionThreads)
+    attention_chunk_kernel(float *out, float *partial, const float *q, const float *key_cache, const float *value_cache,
+                           const float *sinks, const int *positions, const int *slots, int heads, int kv_heads,
+                           int head_dim, int length, int window) {
+  using Shape = AttentionShape<Dim>;
+  constexpr int kLanes = Shape::kLanes, kWidth = Shape::kWidth, kHeads = Shape::kHeads, kPitch = Shape::kPitch;
+  constexpr int kKeys = Shape::kKeys, kKeyStep = Shape::kKeyStep, kKeysAhead = Shape::kKeysAhead;
+  constexpr int kValues = Shape::kValues, kValueStep = Shape::kValueStep, kValuesAhead = Shape::kValuesAhead;
+  GETP_SHARED(float4, shared, Shape::kShared / 4);
+  GETP_SHARED(float, largest, kHeads);
+  GETP_SHARED(float, total, kHeads);
+  float *weights = (float *)shared;  // (heads, kPitch), at first scores
+
+  const int heads_per_kv = heads / kv_heads, blocks = (heads_per_kv + kHeads - 1) / kHeads;
+  const int kv_head = (int)blockIdx.x / blocks, head_in_kv = (int)blockIdx.x % blocks * kHeads;
+  const int own_heads = heads_per_kv - head_in_kv < kHeads ? heads_per_kv - head_in_kv : kHeads;
+  const int first_head = kv_head * heads_per_kv + head_in_kv;
+  const size_t row = blockIdx.y, row_head = row * heads + first_head;
+  const int position = positions[row], seen = attention_seen(position, window);
+  const int before = (int)blockIdx.z * kAttentionChunk;  // positions seen by earlier chunks
+  if (before >= seen) return;
+  const int count = seen - before < kAttentionChunk ? seen - before : kAttentionChunk;
+  const int begin = (position + 1 - seen + before) % length;
+  const size_t pitch = (size_t)kv_heads * head_dim, slot = (size_t)slots[row] * length * pitch + kv_head * head_dim;
+  const int lane = threadIdx.x % kLanes, group = threadIdx.x / kLanes;
+
+  // Where position i of the chunk lies in the slot. Past the last one it repeats it: loads need no condition, and what
+  // was never written is not read.
+  const auto place = [&](int i) {
+    const int at = begin + (i < count ? i : count - 1);
+    return slot + (size_t)(at < length ? at : at - length) * pitch;
+  };
+
+  float queries[kHeads][kWidth], keys[kKeysAhead][kKeys][kWidth];
+  GETP_UNROLL
+  for (int h = 0; h < kHeads; h++) {
+    load_attention_row<Dim, Vector>(queries[h], q + (row_head + (h < own_heads ? h : 0)) * head_dim, head_dim);
+    GETP_UNROLL
+    for (int i = 0; i < kWidth; i++)
+      if (i / 4 * 4 * kLanes + lane * 4 + i % 4 >= head_dim) queries[h][i] = 0;
+  }
+  const auto load_keys = [&](float(&to)[kKeys][kWidth], int first) {
+    GETP_UNROLL
+    for (int k = 0; k < kKeys; k++)
+      load_attention_row<Dim, Vector>(to[k], key_cache + place(first + group * kKeys + k), head_dim);
+  };
+  GETP_UNROLL
+  for (int ahead = 0; ahead < kKeysAhead; ahead++) load_keys(keys[ahead], ahead * kKeyStep);
+  const float scale = 1.0f / sqrtf((float)head_dim);
+  for (int first = 0; first < count; first += kKeysAhead * kKeyStep) {
+    GETP_UNROLL
+    for (int ahead = 0; ahead < kKeysAhead; ahead++) {
+      const int step = first + ahead * kKeyStep;
+      if (step >= count) break;
+      float sums[kLanes];  // (keys, heads), as lanes have them after the sums
+      GETP_UNROLL
+      for (int j = 0; j < kLanes; j++) {
+        sums[j] = 0;
+        GETP_UNROLL
+        for (int i = 0; i < kWidth; i++)
+          sums[j] = multiply_add(queries[j % kHeads][i], keys[ahead][j / kHeads][i], sums[j]);
+      }
+      weights[threadIdx.x % kHeads * kPitch + step + threadIdx.x / kHeads] = group_sums<kLanes>(sums) * scale;
+      if (step + kKeysAhead * kKeyStep < count) load_keys(keys[ahead], step + kKeysAhead * kKeyStep);
+    }
+  }
+
+  float values[kValuesAhead][kValues][kWidth];
+  const auto load_values = [&](float(&to)[kValues][kWidth], int first) {
+    GETP_UNROLL
+    for (int k = 0; k < kValues; k++)
+      load_attention_row<Dim, Vector>(to[k], value_cache + place(first + group * kValues + k), head_dim);
+  };
+  GETP_UNROLL
+  for (int ahead = 0; ahead < kValuesAhead; ahead++) load_values(values[ahead], ahead * kValueStep);
+  __syncthreads();
+
+  // Scores become weights, a head to 32 lanes; those of repeated positions are 0. (Whole waves, of 64 lanes too, have a
+  // head or have none: kHeads is even.)
+  const int padded = (count + kValueStep - 1) / kValueStep * kValueStep;
+  for (int h = threadIdx.x / 32; h < kHeads; h += kAttentionThreads / 32) {
+    float *own = weights + h * kPitch;
+    float most = -INFINITY, sum = 0;
+    GETP_UNROLL_4
+    for (int k = threadIdx.x % 32; k < count; k += 32) most = Max{}(most, own[k]);
+    most = group_reduce<32>(most, Max{});
+    GETP_UNROLL_4
+    for (int k = threadIdx.x % 32; k < padded; k += 32) {
+      const float weight = k < count ? expf(own[k] - most) : 0.0f;
+      own[k] = weight;
+      sum += weight;
+    }
+    sum = group_reduce<32>(sum, Sum{});
+    if (threadIdx.x % 32 == 0) {
+      largest[h] = most;
+      total[h] = sum;
+    }
+  }
+  __syncthreads();
+
+  float sums[kHeads][kWidth] = {};
+  for (int first = 0; first < count; first += kValuesAhead * kValueStep) {
+    GETP_UNROLL
+    for (int ahead = 0; ahead < kValuesAhead; ahead++) {
+      const int step = first + ahead * kValueStep;
+      if (step >= count) break;
+      GETP_UNROLL
+      for (int h = 0; h < kHeads; h++) {
+        const float4 w = shared[h * (kPitch / 4) + step / 4 + group];
+        GETP_UNROLL
+        for (int i = 0; i < kWidth; i++) {
+          sums[h][i] = multiply_add(w.x, values[ahead][0][i], sums[h][i]);
+          sums[h][i] = multiply_add(w.y, values[ahead][1][i], sums[h][i]);
+          sums[h][i] = multiply_add(w.z, values[ahead][2][i], sums[h][i]);
+          sums[h][i] = multiply_add(w.w, values[ahead][3][i], sums[h][i]);
+        }
+      }
+      if (step + kValuesAhead * kValueStep < count) load_values(values[ahead], step + kValuesAhead * kValueStep);
+    }
+  }
+
+  constexpr int kSumHeads = Shape::kSumHeads;
+  GETP_UNROLL
+  for (int from = 0; from < kHeads; from += kSumHeads) {
     __syncthreads();
-    load_attention_tile(tile, kPitch, value_cache + kv, t0, end, length, kv_heads, head_dim);
-    __syncthreads();
-    for (int i = 0; i < kOutputs; i++) {
-      const int output = (int)threadIdx.x + i * 256, h = output / Dim, d = output % Dim;
-      if (h >= own_heads || d >= head_dim) continue;
-      float sum = 0;
-      for (int k = 0; k < kAttentionTile; k++)
-        sum = multiply_add(weights[h * kAttentionTile + k], tile[k * kPitch + d], sum);
-      sums[i] = sums[i] * scales[h] + sum;
+    GETP_UNROLL
+    for (int h = 0; h < kSumHeads; h++) {
+      const float *sum = sums[from + h];
+      GETP_UNROLL
+      for (int i = 0; i < kWidth; i += 4)
+        shared[(group * kSumHeads + h) * (Dim / 4) + i / 4 * kLanes + lane] = {sum[i], sum[i + 1], sum[i + 2],
+                                                                               sum[i + 3]};
     }
     __syncthreads();
-  }
-
-  const size_t chunks = gridDim.z, width = head_dim + 2;
-  if (t == 0 && head < own_heads) {
-    float *to = partial + ((row_head + head) * chunks + blockIdx.z) * width;
-    to[0] = largest;
-    to[1] = total;
-  }
-  for (int i = 0; i < kOutputs; i++) {
-    const int output = (int)threadIdx.x + i * 256, h = output / Dim, d = output % Dim;
-    if (h < own_heads && d < head_dim) partial[((row_head + h) * chunks + blockIdx.z) * width + 2 + d] = sums[i];
+    for (int o = threadIdx.x; o < kSumHeads * Dim; o += kAttentionThreads) {
+      const int h = from + o / Dim, d = o % Dim;
+      if (h >= own_heads || d >= head_dim) continue;
+      float sum = 0;
+      GETP_UNROLL
+      for (int g = 0; g < Shape::kGroups; g++) sum += ((const float *)shared)[g * kSumHeads * Dim + o];
+      if (seen <= kAttentionChunk) {
+        AttentionSum all = {sinks[first_head + h], 1, 0};
+        all.add(largest[h], total[h], sum);
+        out[(row_head + h) * head_dim + d] = all.sum / all.total;
+      } else {
+        float *to = partial + ((row_head + h) * gridDim.z + blockIdx.z) * (head_dim + 2);
+        if (d == 0) {
+          to[0] = largest[h];
+          to[1] = total[h];
+        }
+        to[2 + d] = sum;
+      }
+    }
   }
 }
 
+// Rows that see one chunk are left as they are.
 __global__ void __launch_bounds__(256)
-    attention_merge_kernel(float *out, const float *partial, const float *sinks, const int *positions, int head_dim,
-                           int chunks, int window) {
-  const size_t row_head = (size_t)blockIdx.y * gridDim.x + blockIdx.x;
-  const int d = threadIdx.x, position = positions[blockIdx.y];
-  if (d >= head_dim) return;
-  const int seen = window > 0 && position >= window ? window : position + 1;
-  float largest = sinks[blockIdx.x], total = 1, sum = 0;
+    attention_merge_kernel(float *out, const float *partial, const float *sinks, const int *positions, int heads,
+                           int head_dim, int chunks, int window) {
+  const int i = (int)(blockIdx.x * 256 + threadIdx.x), h = i / head_dim;
+  const int seen = attention_seen(positions[blockIdx.y], window);
+  if (seen <= kAttentionChunk || h >= heads) return;
+  const size_t row_head = (size_t)blockIdx.y * heads + h;
+  AttentionSum all = {sinks[h], 1, 0};
   for (int c = 0; c * kAttentionChunk < seen; c++) {
     const float *from = partial + (row_head * chunks + c) * (head_dim + 2);
-    const float now = Max{}(largest, from[0]), before = expf(largest - now), added = expf(from[0] - now);
-    total = total * before + from[1] * added;
-    sum = sum * before + from[2 + d] * added;
-    largest = now;
+    all.add(from[0], from[1], from[2 + i % head_dim]);
   }
-  out[row_head * head_dim + d] = sum / total;
+  out[(size_t)blockIdx.y * heads * head_dim + i] = all.sum / all.total;
 }
 
 // `longest`: the largest position of all rows. d_partial: room for attention_chunks(longest, window) chunks.
@@ -121,20 +262,26 @@ inline void attention(float *d_out, float *d_partial, const float *d_q, const fl
                       hipStream_t stream) {
   HIP_REQUIRE(rows > 0 && rows <= 65535 && kv_heads > 0 && heads % kv_heads == 0 && longest >= 0);
   HIP_REQUIRE(head_dim > 0 && head_dim <= 256 && length > 0 && (window > 0 ? window <= length : longest < length));
+  HIP_REQUIRE((uintptr_t)d_q % 16 == 0 && (uintptr_t)d_key_cache % 16 == 0 && (uintptr_t)d_value_cache % 16 == 0);
   const int chunks = attention_chunks(longest, window);
-  const int blocks = (heads / kv_heads + kAttentionHeads - 1) / kAttentionHeads;
-  const auto launch = [&](auto dim) {
-    HIP_LAUNCH((attention_chunk_kernel<dim.value>), dim3(kv_heads * blocks, rows, chunks), dim3(256), stream, d_partial,
-               d_q, d_key_cache, d_value_cache, d_positions, d_slots, heads, kv_heads, head_dim, length, window);
+  const auto launch = [&](auto dim, auto vector) {
+    constexpr int kHeads = AttentionShape<dim.value>::kHeads;
+    const int blocks = (heads / kv_heads + kHeads - 1) / kHeads;
+    HIP_LAUNCH((attention_chunk_kernel<dim.value, vector.value>), dim3(kv_heads * blocks, rows, chunks),
+               dim3(kAttentionThreads), stream, d_out, d_partial, d_q, d_key_cache, d_value_cache, d_sinks, d_positions,
+               d_slots, heads, kv_heads, head_dim, length, window);
   };
-  if (head_dim <= 64)
-    launch(std::integral_constant<int, 64>{});
+  if (head_dim % 4 != 0)
+    launch(std::integral_constant<int, 256>{}, std::false_type{});
+  else if (head_dim <= 64)
+    launch(std::integral_constant<int, 64>{}, std::true_type{});
   else if (head_dim <= 128)
-    launch(std::integral_constant<int, 128>{});
+    launch(std::integral_constant<int, 128>{}, std::true_type{});
   else
-    launch(std::integral_constant<int, 256>{});
-  HIP_LAUNCH(attention_merge_kernel, dim3(heads, rows), dim3(256), stream, d_out, d_partial, d_sinks, d_positions,
-             head_dim, chunks, window);
+    launch(std::integral_constant<int, 256>{}, std::true_type{});
+  if (chunks > 1)
+    HIP_LAUNCH(attention_merge_kernel, dim3(block_count((size_t)heads * head_dim, 256), rows), dim3(256), stream, d_out,
+               d_partial, d_sinks, d_positions, heads, head_dim, chunks, window);
 }
 
 }  // namespace getp_hip

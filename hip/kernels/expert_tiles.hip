@@ -1,68 +1,80 @@
-// expert_tiles: groups rows by their expert, so that a tile of kRowTile rows reads its expert's matrix once
-//   experts (rows) int, each in [0, n_experts) . d_rows (rows) int: row numbers, ascending within each expert, experts
-//   ascending . d_tiles (expert_tile_count): expert, first element of d_rows, count; those left over have count 0
-//   grid: one block . block: 256, a thread an expert at a time . precondition: n_experts <= 1024
+// expert_tiles: groups rows by their expert, so that a tile of rows reads its expert's matrix once
+//   experts (rows) int, each in [0, n_experts) . d_counts (n_experts) int: rows of each expert
+//   d_rows (rows) int: row numbers, ascending within each expert, experts ascending
+//   d_tiles (expert_tile_count): expert, first element of d_rows, count; those left over have count 0
+//   grid: a block an expert . block: 256 . precondition: n_experts <= 1024
 #pragma once
 
 #include "reduce.hpp"
 
 namespace getp_hip {
 
-constexpr int kRowTile = 4, kMaxExperts = 1024;
+constexpr int kMaxExperts = 1024, kSmallestTile = 4;
 
 struct ExpertTile {
   int expert, first, count;
 };
 
-// Rows grouped by expert on the device; count 0: not grouped.
+// Rows grouped by expert on the device, in tiles of at most tile_rows; count 0: not grouped.
 struct ExpertTiles {
   ExpertTile *d_tiles = nullptr;
-  int *d_rows = nullptr;
-  int count = 0;
+  int *d_rows = nullptr, *d_counts = nullptr;
+  int count = 0, tile_rows = 0;
 };
 
 // Tiles that `rows` rows need at most.
-inline int expert_tile_count(int rows, int n_experts) { return rows / kRowTile + (rows < n_experts ? rows : n_experts); }
-
-__global__ void __launch_bounds__(256)
-    expert_tiles_kernel(ExpertTile *tiles, int *grouped, const int *experts, int rows, int n_experts, int tile_count) {
-  GETP_SHARED(int, first_row, kMaxExperts);
-  GETP_SHARED(int, first_tile, kMaxExperts);
-  for (int e = threadIdx.x; e < n_experts; e += 256) {
-    int count = 0;
-    for (int r = 0; r < rows; r++) count += experts[r] == e;
-    first_row[e] = count;
-  }
-  __syncthreads();
-  if (threadIdx.x == 0) {
-    int row = 0, tile = 0;
-    for (int e = 0; e < n_experts; e++) {
-      const int count = first_row[e];
-      first_row[e] = row;
-      first_tile[e] = tile;
-      row += count;
-      tile += (count + kRowTile - 1) / kRowTile;
-    }
-    for (; tile < tile_count; tile++) tiles[tile] = {0, 0, 0};
-  }
-  __syncthreads();
-  for (int e = threadIdx.x; e < n_experts; e += 256) {
-    const int first = first_row[e];
-    int next = first;
-    for (int r = 0; r < rows; r++)
-      if (experts[r] == e) grouped[next++] = r;
-    for (int at = first, tile = first_tile[e]; at < next; at += kRowTile, tile++)
-      tiles[tile] = {e, at, next - at < kRowTile ? next - at : kRowTile};
-  }
+inline int expert_tile_count(int rows, int n_experts, int tile_rows) {
+  return rows / tile_rows + (rows < n_experts ? rows : n_experts);
 }
 
-// Groups rows and returns the tiles; d_tiles has room for expert_tile_count(rows, n_experts), d_rows for rows.
-inline ExpertTiles expert_tiles(ExpertTile *d_tiles, int *d_rows, const int *d_experts, int rows, int n_experts,
+__global__ void __launch_bounds__(256) expert_count_kernel(int *counts, const int *experts, int rows) {
+  int count = 0;
+  for (int r = threadIdx.x; r < rows; r += 256) count += experts[r] == (int)blockIdx.x;
+  count = block_reduce<256>(count, Sum{});
+  if (threadIdx.x == 0) counts[blockIdx.x] = count;
+}
+
+__global__ void __launch_bounds__(256) expert_tiles_kernel(ExpertTile *tiles, int *grouped, const int *experts,
+                                                           const int *counts, int rows, int tile_rows, int tile_count) {
+  GETP_SHARED(int, before, 256);
+  const int expert = blockIdx.x, thread = threadIdx.x;
+  int first = 0, first_tile = 0;
+  for (int e = thread; e < expert; e += 256) {
+    first += counts[e];
+    first_tile += (counts[e] + tile_rows - 1) / tile_rows;
+  }
+  first = block_reduce<256>(first, Sum{});
+  first_tile = block_reduce<256>(first_tile, Sum{});
+  const int count = counts[expert], own_tiles = (count + tile_rows - 1) / tile_rows;
+  for (int i = thread; i < own_tiles; i += 256)
+    tiles[first_tile + i] = {expert, first + i * tile_rows,
+                             count - i * tile_rows < tile_rows ? count - i * tile_rows : tile_rows};
+  if (expert + 1 == (int)gridDim.x)
+    for (int i = first_tile + own_tiles + thread; i < tile_count; i += 256) tiles[i] = {0, 0, 0};
+
+  // Each thread takes a stretch of rows: counts its expert's, then writes them behind those of the threads before.
+  const int stretch = (rows + 255) / 256, begin = thread * stretch;
+  const int end = begin + stretch < rows ? begin + stretch : rows;
+  int own = 0;
+  for (int r = begin; r < end; r++) own += experts[r] == expert;
+  before[thread] = own;
+  __syncthreads();
+  int next = first;
+  for (int t = 0; t < thread; t++) next += before[t];
+  for (int r = begin; r < end; r++)
+    if (experts[r] == expert) grouped[next++] = r;
+}
+
+// Groups rows into tiles of tile_rows >= kSmallestTile. `room` has the memory: tiles for expert_tile_count(rows,
+// n_experts, tile_rows), rows for rows, counts for n_experts.
+inline ExpertTiles expert_tiles(const ExpertTiles &room, const int *d_experts, int rows, int n_experts, int tile_rows,
                                 hipStream_t stream) {
-  HIP_REQUIRE(rows > 0 && n_experts > 0 && n_experts <= kMaxExperts);
-  const int count = expert_tile_count(rows, n_experts);
-  HIP_LAUNCH(expert_tiles_kernel, dim3(1), dim3(256), stream, d_tiles, d_rows, d_experts, rows, n_experts, count);
-  return {d_tiles, d_rows, count};
+  HIP_REQUIRE(rows > 0 && n_experts > 0 && n_experts <= kMaxExperts && tile_rows >= kSmallestTile);
+  const int count = expert_tile_count(rows, n_experts, tile_rows);
+  HIP_LAUNCH(expert_count_kernel, dim3(n_experts), dim3(256), stream, room.d_counts, d_experts, rows);
+  HIP_LAUNCH(expert_tiles_kernel, dim3(n_experts), dim3(256), stream, room.d_tiles, room.d_rows, d_experts,
+             room.d_counts, rows, tile_rows, count);
+  return {room.d_tiles, room.d_rows, room.d_counts, count, tile_rows};
 }
 
 }  // namespace getp_hip

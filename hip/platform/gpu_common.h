@@ -1,11 +1,14 @@
 // What the two GPU back ends share: shared memory and the group reduction over shuffles.
 #pragma once
 
+constexpr int kDefaultBatch = 2048;  // requests at a time, if memory allows
+
 #define GETP_SHARED(type, name, count) __shared__ type name[count]
 
 // Before a loop whose loads should be in flight together.
 #define GETP_UNROLL_4 _Pragma("unroll 4")
 #define GETP_UNROLL_1 _Pragma("unroll 1")
+#define GETP_UNROLL _Pragma("unroll")
 
 // a * b + c, rounded once. Said outright, because a compiler that may fuse does so in one kernel and not in another,
 // and then a row's bits depend on which kernel it went through.
@@ -24,5 +27,22 @@ __device__ inline T group_reduce(T value, Op op) {
   return value;
 }
 
-// Host: sets the wave size and the seed of the lane order. The hardware decides here, so nothing is set.
-inline bool getp_set_lanes(int, unsigned long long) { return false; }
+// Lane i of an aligned group of N one-dimensional threads gets values[i] summed over the group, in the order of
+// group_reduce: at each distance a lane keeps one half of its sums and gives the other away. `values` are overwritten.
+template <int N, int Distance = N / 2>
+__device__ inline float group_sums(float (&values)[N]) {
+  static_assert(N >= 1 && N <= 32 && (N & (N - 1)) == 0, "a group has 1, 2, 4, 8, 16 or 32 lanes");
+  if constexpr (Distance > 0) {
+    const bool upper = threadIdx.x & Distance;
+    GETP_UNROLL
+    for (int i = 0; i < Distance; i++) {
+      const float low = values[i], high = values[i + Distance];
+      values[i] = (upper ? high : low) + __shfl_xor(upper ? low : high, Distance, N);
+    }
+    return group_sums<N, Distance / 2>(values);
+  }
+  return values[0];
+}
+
+// Host: sets wave size, seed of the lane order and tile layout. The hardware decides here, so nothing is set.
+inline bool getp_set_lanes(int, unsigned long long, bool) { return false; }

@@ -38,6 +38,9 @@ struct hipDeviceProp_t {
 struct alignas(16) float4 {
   float x, y, z, w;
 };
+struct alignas(8) uint2 {
+  unsigned x, y;
+};
 struct alignas(16) uint4 {
   unsigned x, y, z, w;
 };
@@ -120,8 +123,20 @@ inline hipError_t copy(void *to, const void *from, size_t bytes, hipMemcpyKind k
   static char name##_site;             \
   type *const name = (type *)getp_host::current_block->shared(&name##_site, #name, sizeof(type) * (count))
 
+constexpr int kDefaultBatch = 32;  // requests at a time: more would not be faster
+
 #define GETP_UNROLL_4
 #define GETP_UNROLL_1
+#define GETP_UNROLL
+#define GETP_DEVICE_CODE 0
+
+inline uint4 load_once(const uint4 *from) { return *from; }
+
+#define GETP_SHARED_STAGES(name, count) GETP_SHARED(uint4, name, count)
+template <class Kernel>
+unsigned getp_allow_shared(Kernel, size_t) {
+  return 0;  // declared in the kernel
+}
 
 // a * b + c, rounded twice: plain x86-64 has no fused form, and a call of fmaf would be slow.
 inline float multiply_add(float a, float b, float c) { return a * b + c; }
@@ -145,11 +160,33 @@ T group_reduce(T value, Op) {
   });
 }
 
+// See gpu_common.h. Lanes leave where their values are: fibers see each other's stacks.
+template <int N>
+float group_sums(float (&values)[N]) {
+  static_assert(N >= 1 && N <= 32 && (N & (N - 1)) == 0, "a group has 1, 2, 4, 8, 16 or 32 lanes");
+  getp_host::current_block->rendezvous((float *)values, [](const void *all_values, void *, int lanes) {
+    for (int first = 0; first + N <= lanes; first += N) {
+      float *const *of_lane = (float *const *)all_values + first;
+      float sums[N][N];
+      for (int lane = 0; lane < N; lane++) memcpy(sums[lane], of_lane[lane], sizeof sums[lane]);
+      for (int distance = N / 2; distance > 0; distance /= 2)
+        for (int lane = 0; lane < distance; lane++)
+          for (int i = 0; i < N; i++) sums[lane][i] += sums[lane + distance][i];
+      for (int lane = 0; lane < N; lane++) of_lane[lane][0] = sums[0][lane];
+    }
+  });
+  return values[0];
+}
+
+#include "stage_registers.h"
+#include "tile_host.h"
+
 inline const char *getp_backend_name() { return "host"; }
 inline size_t getp_report_leaks() { return getp_host::memory().report_leaks(); }
-inline bool getp_set_lanes(int wave, unsigned long long seed) {
+inline bool getp_set_lanes(int wave, unsigned long long seed, bool wmma) {
   getp_host::options().wave = wave;
   getp_host::options().seed = seed;
+  getp_host::options().wmma = wmma;
   return true;
 }
 

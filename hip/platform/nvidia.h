@@ -1,6 +1,7 @@
 // NVIDIA back end: the HIP names this project uses, mapped onto CUDA. (HIP's own NVIDIA headers lag behind CUDA.)
 #pragma once
 
+#include <cuda_fp16.h>
 #include <cuda_runtime.h>
 
 #include <cstddef>
@@ -58,5 +59,33 @@ __device__ inline T __shfl_xor(T value, int distance, int width) {
 }
 
 #include "gpu_common.h"
+#include "tile_mma_sync.h"
+
+#ifdef __CUDA_ARCH__
+#define GETP_DEVICE_CODE 1
+#else
+#define GETP_DEVICE_CODE 0
+#endif
+
+__device__ inline unsigned short getp_fp16_bits(float value) { return __half_as_ushort(__float2half_rn(value)); }
+__device__ inline float getp_fp16_value(unsigned short bits) { return __half2float(__ushort_as_half(bits)); }
+
+// Volatile: loads that are written before the products that need them are to be issued before them.
+__device__ inline uint4 load_once(const uint4 *from) {
+  uint4 value;
+  asm volatile("ld.global.nc.L1::no_allocate.v4.u32 {%0,%1,%2,%3}, [%4];"
+               : "=r"(value.x), "=r"(value.y), "=r"(value.z), "=r"(value.w)
+               : "l"(from));
+  return value;
+}
+
+#define GETP_SHARED_STAGES(name, count) extern __shared__ uint4 name[]
+template <class Kernel>
+unsigned getp_allow_shared(Kernel kernel, size_t bytes) {
+  cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes);  // the launch reports errors
+  return (unsigned)bytes;
+}
+
+#include "stage_async.h"
 
 inline const char *getp_backend_name() { return "nvidia"; }

@@ -6,9 +6,23 @@
 // What kernels may use on every back end: the HIP names below hip/platform, and what is our own:
 //   GETP_SHARED(type, name, count)   shared memory of a block, `count` elements (a constant expression)
 //   group_reduce<N>(value, op)       reduction over aligned groups of N lanes, result in every lane
+//   group_sums<N>(values)            N reductions by addition at once: lane i gets the sum of the group's values[i]
 //   multiply_add(a, b, c)            a * b + c, always rounded the same way
 //   GETP_UNROLL_4, _1                before a loop: load four iterations at a time, or one (GPUs)
-//   getp_set_lanes(wave, seed)       host: sets wave size and lane order for tests; elsewhere false
+//   GETP_UNROLL                      before a loop over registers: unroll it (GPUs)
+//   GETP_SHARED_STAGES(name, count)  shared memory of `count` uint4, at most 64 KB (on NVIDIA's cards more), one a
+//                                    kernel; its launch passes getp_allow_shared(kernel, bytes) to HIP_LAUNCH_SHARED
+//   StageCopy<N>, kPipelineStages    copies N units of 16 bytes a thread to shared memory, kPipelineStages - 1 ahead
+//   load_once(pointer)               16 bytes of global memory that nobody reads again soon
+//   MatrixTile                       16 x 16 sums over 32 k on the matrix cores, by a wave; with_matrix_tile(launch)
+//                                    calls launch(tile) with the one to use. A lane holds units of 16 bytes:
+//     Operand.units[u]   of weights: unit weight_unit(lane, u) of a KB in which k 2 * pair and the next of an output
+//     are
+//                        word weight_word(output, pair); of rows: row unit_row(lane, u), octet unit_octet(lane, u) of k
+//     Sums.values[i]     of output output(lane, i) and row row(lane, i)
+//     multiply_add(sums, weights, rows)     all lanes of the wave; FP32 sums, k in an order of the card's own
+//   getp_set_lanes(wave, seed, wmma) host: sets wave size, lane order and tile layout for tests; elsewhere false
+//   kDefaultBatch                    requests at a time where nothing else is asked for
 //   getp_report_leaks()              host: lists device allocations still alive, returns their bytes; elsewhere 0
 #pragma once
 

@@ -1,0 +1,115 @@
+// A stack of weight matrices on the device, in the form that its kernels take.
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <vector>
+
+#include "bf16.hpp"
+#include "fp16.hpp"
+#include "hip_utils.h"
+
+namespace getp_hip {
+
+// `count` matrices of d rows of n values, one behind the other. Either FP16 times a power of two for each row, for
+// matrix cores, where that is exact (as it is for what BF16 holds: 8 bits of mantissa fit into 11); or the values
+// themselves. Values under 2^-29 of their row's largest become zero in FP16: the matrix cores of gfx90a would flush
+// them.
+//
+// FP16 values lie in tiles of 16 rows and 32 values (1 KB, in the order of MatrixTile), strips of 16 rows one behind
+// the other; zeros fill the last tiles.
+struct DeviceMatrix {
+  fp16 *d_values = nullptr;   // (count, padded_d(), padded_n()), or null
+  float *d_scales = nullptr;  // (count, d): value = d_values * d_scales
+  float *d_exact = nullptr;   // (count, d, n), or null
+  bool rounded = false;       // values are rounded to BF16 first
+  bool in_fp16 = false;
+  int d = 0, n = 0;
+  size_t count = 0;
+
+  size_t rows() const { return count * d; }
+  size_t padded_d() const { return (d + 15) / 16 * 16; }
+  size_t padded_n() const { return (n + 31) / 32 * 32; }
+  size_t padded_count() const { return count * padded_d() * padded_n(); }
+  size_t bytes() const {
+    return in_fp16 ? padded_count() * sizeof(fp16) + rows() * sizeof(float) : rows() * n * sizeof(float);
+  }
+
+  // Sets the shape; a model has one shape for all its life.
+  DeviceMatrix &shaped(size_t matrices, size_t rows_of_one, size_t values_of_row, bool round = false) {
+    count = matrices;
+    d = (int)rows_of_one;
+    n = (int)values_of_row;
+    rounded = round;
+    return *this;
+  }
+
+  // Matrices i and up.
+  DeviceMatrix from(size_t i) const {
+    DeviceMatrix part = *this;
+    part.count = count - i;
+    if (in_fp16) {
+      part.d_values += i * padded_d() * padded_n();
+      part.d_scales += i * d;
+    } else {
+      part.d_exact += i * d * n;
+    }
+    return part;
+  }
+
+  void allocate() {
+    if (in_fp16) {
+      d_values = device_alloc<fp16>(padded_count());
+      d_scales = device_alloc<float>(rows());
+    } else {
+      d_exact = device_alloc<float>(rows() * n);
+    }
+  }
+  void release() {
+    device_free(d_values, padded_count());
+    device_free(d_scales, rows());
+    device_free(d_exact, rows() * n);
+  }
+};
+
+// Writes a row of n values in FP16 and returns its scale, a power of two: value = fp16 * scale. Clears `exact` if that
+// changes a value that is not under 2^-29 of the row's largest.
+inline float row_to_fp16(fp16 *to, const float *from, int n, bool rounded, bool &exact) {
+  const auto value = [&](int i) { return rounded ? to_float(to_bf16(from[i])) : from[i]; };
+  float largest = 0;
+  for (int i = 0; i < n; i++) largest = std::max(largest, std::fabs(value(i)));
+  const unsigned exponent = split_exponent(largest);
+  const float scale = power_of_two(exponent);
+  for (int i = 0; i < n; i++) {
+    const float scaled = value(i) * scale;
+    if (std::fabs(scaled) < 6.103515625e-5f) {  // 2^-14, the smallest normal FP16 value
+      to[i] = {0};
+      continue;
+    }
+    to[i] = to_fp16(scaled);
+    if (to_float(to[i]) != scaled) exact = false;
+  }
+  return power_of_two(254u - exponent);
+}
+
+// Lays out a strip: of 16 rows of padded_n values, those that there are, the tiles of the strip. `word_of` is
+// MatrixTile's weight_word as a table of 16 x 16; `to` has 16 * padded_n values, all zero.
+inline void lay_out_strip(fp16 *to, const fp16 *rows, int row_count, size_t padded_n, const int *word_of) {
+  for (size_t tile = 0; tile < padded_n / 32; tile++)
+    for (int row = 0; row < row_count; row++)
+      for (int pair = 0; pair < 16; pair++)
+        memcpy(to + tile * 512 + 2 * word_of[row * 16 + pair], rows + row * padded_n + tile * 32 + 2 * pair,
+               2 * sizeof(fp16));
+}
+
+// The table for lay_out_strip.
+inline std::vector<int> weight_words() {
+  std::vector<int> word_of(256);
+  with_matrix_tile([&](auto tile) {
+    for (int row = 0; row < 16; row++)
+      for (int pair = 0; pair < 16; pair++) word_of[row * 16 + pair] = decltype(tile)::weight_word(row, pair);
+  });
+  return word_of;
+}
+
+}  // namespace getp_hip

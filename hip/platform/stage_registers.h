@@ -1,0 +1,24 @@
+// StageCopy where a copy to shared memory goes through registers: begun before a stage is multiplied, ended after it,
+// so that the loads are in flight meanwhile.
+#pragma once
+
+constexpr int kPipelineStages = 2;
+
+template <int Count>
+struct StageCopy {
+  uint4 held[Count];
+  uint4 *to[Count];
+
+  // Unit i of the thread's; zeros if not `inside`, then `from` is not read.
+  __device__ void begin(int i, uint4 *shared, const void *from, bool inside) {
+    held[i] = inside ? *(const uint4 *)from : uint4{0, 0, 0, 0};
+    to[i] = shared;
+  }
+  __device__ void commit() {}  // all of a stage have begun
+  __device__ void end() {
+    GETP_UNROLL
+    for (int i = 0; i < Count; i++) *to[i] = held[i];
+  }
+  // Before the barrier after which the oldest stage is read.
+  __device__ static void wait() {}
+};

@@ -1,0 +1,301 @@
+// Products on matrix cores: the split of activations, plain and expert matrices, every tile, one term and two, against
+// sums in double.
+#include "kernel_testing.hpp"
+
+#include "../hip/kernels/matmul.hip"
+
+using namespace getp_hip;
+using MatmulTest = KernelTest;
+INSTANTIATE_KERNEL_TEST(MatmulTest);
+
+namespace {
+
+// A matrix stack on the device and, as FP32, on the host.
+struct Matrices {
+  Matrices(const std::vector<float> &values, int count, int d, int n)
+      : h(values),
+        shape(DeviceMatrix().shaped(count, d, n)),
+        values_of(shape.padded_count()),
+        scales_of((size_t)count * d) {
+    const size_t padded_n = shape.padded_n();
+    std::vector<fp16> tiles(shape.padded_count(), fp16{0}), rows(16 * padded_n, fp16{0});
+    std::vector<float> scales((size_t)count * d);
+    bool exact = true;
+    for (int i = 0; i < count; i++)
+      for (int row = 0; row < d; row++) {
+        const size_t at = (size_t)i * d + row;
+        fp16 *to = rows.data() + row % 16 * padded_n;
+        scales[at] = row_to_fp16(to, h.data() + at * n, n, true, exact);
+        for (int k = 0; k < n; k++) h[at * n + k] = to_float(to[k]) * scales[at];
+        if (row % 16 == 15 || row + 1 == d)
+          lay_out_strip(tiles.data() + (i * shape.padded_d() + row / 16 * 16) * padded_n, rows.data(), row % 16 + 1,
+                        padded_n, weight_words().data());
+      }
+    EXPECT_TRUE(exact);
+    copy_to_device(values_of.data(), tiles.data(), tiles.size(), nullptr);
+    copy_to_device(scales_of.data(), scales.data(), scales.size(), nullptr);
+    HIP_CHECK(hipDeviceSynchronize());
+    matrix = shape;
+    matrix.in_fp16 = true;
+    matrix.d_values = values_of.data();
+    matrix.d_scales = scales_of.data();
+  }
+  std::vector<float> h;
+  DeviceMatrix shape, matrix;
+  Buffer<fp16> values_of;
+  Buffer<float> scales_of;
+};
+
+struct Split {
+  Split(const std::vector<float> &x, int rows, int n, int terms)
+      : hi((size_t)rows * n), lo((size_t)rows * n), scales(rows), split{hi.data(), lo.data(), scales.data(), terms} {
+    Buffer<float> d_x(x);
+    split_terms(split, d_x.data(), rows, n, nullptr);
+    HIP_CHECK(hipDeviceSynchronize());
+  }
+  Buffer<fp16> hi, lo;
+  Buffer<float> scales;
+  SplitRows split;
+};
+
+// Experts of each row, or one matrix for all; `tile_rows` 0: rows on their own, or the launcher's choice.
+struct Case {
+  int rows, n, d;
+  std::vector<int> experts = {};
+  int share = 1, tile_rows = 0;
+  bool bias = false;
+};
+
+std::vector<float> run(const Matrices &w, const Split &x, const std::vector<float> &bias, const Case &c) {
+  Buffer<float> out((size_t)c.rows * c.d), d_bias(bias);
+  const float *own_bias = c.bias ? d_bias.data() : nullptr;
+  if (c.experts.empty() && c.tile_rows == 0) {
+    matmul(out.data(), w.matrix, own_bias, x.split, c.rows, nullptr);
+    return out.fetch();
+  }
+  if (c.experts.empty()) {
+    launch_matmul(
+        {out.data(), w.matrix.d_values, w.matrix.d_scales, own_bias, x.split.d_hi, x.split.d_lo, x.split.d_scales,
+         nullptr, nullptr, nullptr, 1, c.rows, c.n, c.d, (c.rows + c.tile_rows - 1) / c.tile_rows},
+        c.tile_rows, x.split.terms, nullptr);
+    return out.fetch();
+  }
+  const int n_experts = (int)w.matrix.count;
+  Buffer<int> d_experts(c.experts), d_rows(c.rows), d_counts(n_experts);
+  Buffer<ExpertTile> d_tiles(expert_tile_count(c.rows, n_experts, kSmallestTile));
+  ExpertTiles tiles;
+  if (c.tile_rows)
+    tiles = expert_tiles({d_tiles.data(), d_rows.data(), d_counts.data()}, d_experts.data(), c.rows, n_experts,
+                         c.tile_rows, nullptr);
+  expert_matmul(out.data(), w.matrix, own_bias, x.split, d_experts.data(), tiles, c.share, c.rows, nullptr);
+  return out.fetch();
+}
+
+std::vector<double> reference(const Matrices &w, const std::vector<float> &x, const std::vector<float> &bias,
+                              const Case &c) {
+  std::vector<double> out;
+  for (int r = 0; r < c.rows; r++)
+    for (int o = 0; o < c.d; o++) {
+      const size_t row = (c.experts.empty() ? 0 : (size_t)c.experts[r]) * c.d + o;
+      double sum = c.bias ? bias[row] : 0;
+      for (int i = 0; i < c.n; i++) sum += (double)w.h[row * c.n + i] * x[(size_t)(r / c.share) * c.n + i];
+      out.push_back(sum);
+    }
+  return out;
+}
+
+// More than 128 of either kind, tiles and chunks of k that are full, begun and one over.
+const Case kShapes[] = {{1, 2880, 70}, {3, 8, 1},     {16, 256, 16},  {17, 264, 33}, {32, 512, 40},  {33, 520, 129},
+                        {64, 40, 128}, {65, 64, 130}, {97, 248, 128}, {128, 32, 20}, {129, 96, 257}, {200, 768, 48}};
+
+// Row numbers of experts: without rows, with one, with more than a tile.
+std::vector<int> mixed_experts(int rows) {
+  std::vector<int> experts = {4, 0, 2, 2, 7};
+  while ((int)experts.size() < rows) experts.push_back(experts.size() % 3 ? 5 : 1);
+  return experts;
+}
+
+}  // namespace
+
+TEST_P(MatmulTest, SplitIsExactTo22Bits) {
+  const int rows = 6, n = 1032;
+  std::vector<float> x = normal((size_t)rows * n);
+  for (int i = 0; i < n; i++) {
+    x[n + i] *= 1e-38f;                           // at the end of FP32's range
+    x[2 * n + i] *= 1e37f;                        // and at the other
+    x[3 * n + i] = 0;                             // nothing
+    x[4 * n + i] *= std::exp2(-(float)(i % 40));  // values of all sizes
+  }
+  x[5 * n] = 3e4f;  // an outlier
+  Split split(x, rows, n, 2);
+  const std::vector<fp16> hi = split.hi.fetch(), lo = split.lo.fetch();
+  const std::vector<float> scales = split.scales.fetch();
+  for (int r = 0; r < rows; r++) {
+    float largest = 0;
+    for (int i = 0; i < n; i++) largest = std::max(largest, std::fabs(x[r * n + i]));
+    for (int i = 0; i < n; i++) {
+      const double value = x[r * n + i], sum = ((double)to_float(hi[r * n + i]) + to_float(lo[r * n + i])) * scales[r];
+      ASSERT_LE(std::fabs(sum - value), std::max(std::fabs(value) * 0x1p-22, largest * 0x1p-39))
+          << "row " << r << ", value " << i;
+    }
+  }
+}
+
+TEST_P(MatmulTest, EveryShapeWithin1e6OfItsSize) {
+  for (const Case &shape : kShapes)
+    for (bool bias : {false, true}) {
+      Case c = shape;
+      c.bias = bias;
+      Matrices w(normal((size_t)c.d * c.n, 1 / std::sqrt(c.n)), 1, c.d, c.n);
+      const std::vector<float> x = normal((size_t)c.rows * c.n), b = normal(c.d);
+      EXPECT_TRUE(all_near(run(w, Split(x, c.rows, c.n, 2), b, c), reference(w, x, b, c), 5e-6))
+          << c.rows << " rows, K " << c.n << ", " << c.d << " outputs";
+      EXPECT_TRUE(all_near(run(w, Split(x, c.rows, c.n, 1), b, c), reference(w, x, b, c), 4e-3))
+          << "one term, " << c.rows << " rows, K " << c.n << ", " << c.d << " outputs";
+    }
+}
+
+TEST_P(MatmulTest, IntegersAreBitEqual) {
+  for (const Case &c : kShapes)
+    for (int terms : {1, 2}) {
+      Matrices w(integers((size_t)c.d * c.n, 8), 1, c.d, c.n);
+      const std::vector<float> x = integers((size_t)c.rows * c.n, 8);
+      EXPECT_TRUE(all_near(run(w, Split(x, c.rows, c.n, terms), {}, c), reference(w, x, {}, c), 0))
+          << terms << " terms, " << c.rows << " rows, K " << c.n << ", " << c.d << " outputs";
+    }
+}
+
+TEST_P(MatmulTest, BothTermsTakePart) {
+  // Integers of 20 bits need the second term.
+  const Case c = {20, 64, 16};
+  Matrices w(integers((size_t)c.d * c.n, 1), 1, c.d, c.n);
+  std::vector<float> x = integers((size_t)c.rows * c.n, 1 << 19);
+  for (int r = 0; r < c.rows; r++)
+    for (int i = 0; i < c.n; i++)
+      if (i % 8 != r % 8) x[r * c.n + i] = 0;  // sums stay under 2^24
+  EXPECT_TRUE(all_near(run(w, Split(x, c.rows, c.n, 2), {}, c), reference(w, x, {}, c), 0));
+  EXPECT_FALSE(all_near(run(w, Split(x, c.rows, c.n, 1), {}, c), reference(w, x, {}, c), 0));
+}
+
+TEST_P(MatmulTest, RowsAndOutputsOfAnySizeKeepTheirPrecision) {
+  Case c = {18, 96, 20};
+  std::vector<float> w_values = normal((size_t)c.d * c.n), x = normal((size_t)c.rows * c.n);
+  for (int o = 0; o < c.d; o++)
+    for (int i = 0; i < c.n; i++) w_values[o * c.n + i] *= std::exp2((float)(o * 3 - 30));
+  for (int r = 0; r < c.rows; r++)
+    for (int i = 0; i < c.n; i++) x[r * c.n + i] *= std::exp2((float)(r * 4 - 36));
+  Matrices w(w_values, 1, c.d, c.n);
+  std::vector<float> out = run(w, Split(x, c.rows, c.n, 2), {}, c);
+  std::vector<double> expected = reference(w, x, {}, c);
+  for (int r = 0; r < c.rows; r++)
+    for (int o = 0; o < c.d; o++) {
+      const float size = std::exp2((float)(36 - r * 4 + 30 - o * 3));
+      out[r * c.d + o] *= size;
+      expected[r * c.d + o] *= size;
+    }
+  EXPECT_TRUE(all_near(out, expected, 5e-5));  // sums of 96 terms of size 1
+}
+
+// The bits of a row: alone, in every tile of every kernel.
+TEST_P(MatmulTest, RowsAreIndependentOfTheBatch) {
+  for (int n : {96, 264, 2880}) {
+    Case c = {130, n, 19};
+    Matrices w(normal((size_t)c.d * n), 1, c.d, n);
+    const std::vector<float> x = normal((size_t)c.rows * n);
+    for (int terms : {1, 2}) {
+      const Split split(x, c.rows, n, terms);
+      c.tile_rows = 16;
+      const std::vector<float> expected = run(w, split, {}, c);
+      for (int tile_rows : {32, 64, 128}) {
+        c.tile_rows = tile_rows;
+        EXPECT_EQ(run(w, split, {}, c), expected) << terms << " terms, K " << n << ", tiles of " << tile_rows;
+      }
+      for (int r : {0, 7, 129}) {
+        const Split own(std::vector<float>(x.begin() + r * n, x.begin() + (r + 1) * n), 1, n, terms);
+        EXPECT_EQ(run(w, own, {}, {1, n, c.d}),
+                  std::vector<float>(expected.begin() + r * c.d, expected.begin() + (r + 1) * c.d))
+            << terms << " terms, K " << n << ", row " << r;
+      }
+    }
+  }
+}
+
+TEST_P(MatmulTest, ExpertsReadTheirOwnMatrixAndBias) {
+  for (int share : {1, 4})
+    for (int tile_rows : {0, 4, 16, 32, 64, 128}) {
+      Case c = {164, 72, 37, mixed_experts(164), share, tile_rows, true};
+      Matrices w(integers((size_t)9 * c.d * c.n, 8), 9, c.d, c.n);
+      const std::vector<float> x = integers((size_t)c.rows / share * c.n, 8), b = integers((size_t)9 * c.d, 100);
+      EXPECT_TRUE(all_near(run(w, Split(x, c.rows / share, c.n, 2), b, c), reference(w, x, b, c), 0))
+          << "tiles of " << tile_rows << ", share " << share;
+    }
+}
+
+TEST_P(MatmulTest, GroupingByExpertChangesNothing) {
+  Case c = {164, 328, 13, mixed_experts(164)};
+  Matrices w(normal((size_t)9 * c.d * c.n), 9, c.d, c.n);
+  const std::vector<float> x = normal((size_t)c.rows * c.n);
+  const Split split(x, c.rows, c.n, 2);
+  const std::vector<float> expected = run(w, split, {}, c);
+  for (int tile_rows : {4, 16, 32, 64, 128}) {
+    c.tile_rows = tile_rows;
+    EXPECT_EQ(run(w, split, {}, c), expected) << "tiles of " << tile_rows;
+  }
+}
+
+TEST_P(MatmulTest, ExpertTilesCoverEveryRowOnce) {
+  for (int rows : {1, 5, 300, 1000})
+    for (int tile_rows : {4, 16, 128}) {
+      const int n_experts = 9;
+      const std::vector<int> experts = [&] {
+        std::vector<int> all = mixed_experts(rows);
+        all.resize(rows);
+        return all;
+      }();
+      Buffer<int> d_experts(experts), d_rows(rows), d_counts(n_experts);
+      const int count = expert_tile_count(rows, n_experts, tile_rows);
+      Buffer<ExpertTile> d_tiles(count);
+      const ExpertTiles made = expert_tiles({d_tiles.data(), d_rows.data(), d_counts.data()}, d_experts.data(), rows,
+                                            n_experts, tile_rows, nullptr);
+      ASSERT_EQ(made.count, count);
+      const std::vector<int> grouped = d_rows.fetch();
+      std::vector<int> next_rows;
+      int previous = -1;
+      for (const ExpertTile &tile : d_tiles.fetch()) {
+        ASSERT_LE(tile.count, tile_rows);
+        if (tile.count == 0) continue;
+        ASSERT_GE(tile.expert, previous);
+        previous = tile.expert;
+        ASSERT_EQ(tile.first, (int)next_rows.size());
+        for (int i = 0; i < tile.count; i++) {
+          const int row = grouped[tile.first + i];
+          ASSERT_EQ(experts.at(row), tile.expert);
+          next_rows.push_back(row);
+        }
+      }
+      std::sort(next_rows.begin(), next_rows.end());
+      for (int r = 0; r < rows; r++) ASSERT_EQ(next_rows.at(r), r);
+    }
+}
+
+// What FP16 cannot hold is noticed, what BF16 holds is not refused.
+TEST(RowToFp16Test, IsExactOrSaysSo) {
+  const auto exact = [](std::vector<float> row, bool rounded = false) {
+    std::vector<fp16> halves(row.size());
+    bool all = true;
+    const float scale = row_to_fp16(halves.data(), row.data(), (int)row.size(), rounded, all);
+    for (size_t i = 0; i < row.size() && all && !rounded; i++)
+      if (std::fabs(row[i]) > 1e-8f * std::fabs(row[0])) {
+        EXPECT_EQ(to_float(halves[i]) * scale, row[i]);
+      }
+    return all;
+  };
+  EXPECT_TRUE(exact({1.5f, -0.0078125f, 0, 3e-5f * 0}));
+  EXPECT_TRUE(exact({1.9921875f * 0x1p120f, 1.0078125f * 0x1p92f}));  // BF16's mantissa, 28 powers of two apart
+  EXPECT_TRUE(exact({1, 0x1p-40f}));                                  // under 2^-29 of the largest: zero
+  EXPECT_TRUE(exact({0x1p-126f, 0x1p-120f}));
+  EXPECT_TRUE(exact({0, 0}));
+  EXPECT_FALSE(exact({1.0001f}));
+  EXPECT_TRUE(exact({1.0001f}, true));
+  EXPECT_FALSE(exact({1, NAN}));
+}
