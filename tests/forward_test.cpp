@@ -220,7 +220,7 @@ TEST_F(ForwardTest, ARowsLogitsDoNotDependOnItsBatch) {
       const float *logits = forward_hip(&transformer, token_of(sequence, pos), pos);
       alone[sequence].insert(alone[sequence].end(), logits, logits + vocab);
     }
-  getp_hip::Device &device = getp_hip::device;
+  getp_hip::Device &device = getp_hip::node.devices[0];
   const int slots[] = {3, 0, 4}, chunks[] = {1, 7, 28};
   int next[3] = {};
   while (next[0] < tokens) {
@@ -286,8 +286,8 @@ TEST_F(ForwardTest, ParityNamesTheFirstStageThatDiffers) {
         warm_up(&transformer, nullptr);
         forward_hip(&transformer, 3, 0);  // all is well
         const float wrong = 100;
-        HIP_CHECK(
-            hipMemcpy(getp_hip::device.w.rms_ffn_w + config().hidden_dim, &wrong, sizeof wrong, hipMemcpyHostToDevice));
+        HIP_CHECK(hipMemcpy(getp_hip::node.devices[0].w.rms_ffn_w + config().hidden_dim, &wrong, sizeof wrong,
+                            hipMemcpyHostToDevice));
         forward_hip(&transformer, 5, 1);
       },
       testing::ExitedWithCode(1), "position 0, layer 0, logits: .*error: position 1, layer 1, mlp norm exceeds");

@@ -20,7 +20,6 @@ struct Device {
   float *h_logits = nullptr;     // (slots, V), pinned
   int *h_next_tokens = nullptr;  // (slots), pinned
   int *h_step = nullptr;         // (4, rows), pinned
-  bool ready = false;
 
   static constexpr size_t kRuntime = 128u << 20;
   static constexpr int kSlots = 32, kChunk = 32;  // sequences at a time, unless GETP_BATCH or memory says otherwise
@@ -62,8 +61,8 @@ struct Device {
   }
 
   // Chooses how many sequences to serve at a time, prints what the model needs against what the device has; ends the
-  // program if not even one fits. With `one_row`: one sequence, a token a step.
-  void preflight(const Config &p, const TransformerWeights &h, bool one_row) {
+  // program if not even one fits. With `one_sequence`: one, a token a step, whose cache keeps every position.
+  void preflight(const Config &p, const TransformerWeights &h, bool one_sequence) {
     HIP_REQUIRE(p.head_dim <= 256);  // attention
     size_t weights = 0, free_bytes = 0, total_bytes = 0;
     w.each(p, h, [&](const char *, auto *field, const float *, size_t count) { weights += pages(field, count); });
@@ -73,8 +72,8 @@ struct Device {
     size_t state = 0, cache = 0, needed = 0;
     // The expert kernels' grids hold 65,535 rows.
     const int most = 65535 / p.experts_per_token - kChunk;
-    for (int slots = one_row ? 1 : std::min(wanted_slots(), most);; slots /= 2) {
-      batch = shape(slots, one_row ? 1 : kChunk);
+    for (int slots = one_sequence ? 1 : std::min(wanted_slots(), most);; slots /= 2) {
+      batch = one_sequence ? BatchShape{1, 1, p.seq_len} : shape(slots, kChunk);
       std::tie(state, cache) = batch_bytes(p, batch);
       needed = weights + state + cache + kRuntime;
       if (needed <= free_bytes || slots == 1) break;
@@ -97,10 +96,11 @@ struct Device {
     exit(EXIT_FAILURE);
   }
 
-  // Allocates everything on the device that HIP_DEVICE_ID names and uploads the model.
-  void set_up(const Config &p, const TransformerWeights &h, bool one_row) {
-    id = pick_device();
-    preflight(p, h, one_row);
+  // Allocates everything on a device. The weights' values are upload_weights' business.
+  void set_up(int device, const Config &p, const TransformerWeights &h, bool one_sequence) {
+    id = device;
+    HIP_CHECK(hipSetDevice(id));
+    preflight(p, h, one_sequence);
     HIP_CHECK(hipStreamCreate(&stream));
     w.each(p, h, [](const char *, auto *&field, const float *, size_t count) { allocate(field, count); });
     s.each(p, batch, [](const char *, auto *&field, size_t count) { allocate(field, count); });
@@ -109,14 +109,11 @@ struct Device {
     h_next_tokens = pinned_alloc<int>(batch.slots);
     h_step = pinned_alloc<int>(4 * (size_t)batch.rows);
     s.window = p.sliding_window < p.seq_len ? p.sliding_window : 0;  // a window over everything is none
-    upload_weights(w, p, h);
     upload_angles(p);
-    ready = true;
   }
 
-  // Frees everything; ends the program if a byte is left.
+  // Frees everything.
   void release(const Config &p, const TransformerWeights &h) {
-    if (!ready) return;
     HIP_CHECK(hipSetDevice(id));
     HIP_CHECK(hipStreamSynchronize(stream));
     w.each(p, h, [](const char *, auto *&field, const float *, size_t count) { device_free(field, count); });
@@ -126,11 +123,6 @@ struct Device {
     pinned_free(h_next_tokens, batch.slots);
     pinned_free(h_step, 4 * (size_t)batch.rows);
     HIP_CHECK(hipStreamDestroy(stream));
-    ready = false;
-    const size_t counted = bytes_in_use(), leaked = getp_report_leaks();
-    if (counted == 0 && leaked == 0) return;
-    fprintf(stderr, "error: finish left %zu bytes allocated (%zu by the back end's own list)\n", counted, leaked);
-    exit(EXIT_FAILURE);
   }
 
  private:

@@ -1,4 +1,4 @@
-// Upload of the weights: memory-mapped file -> pinned staging buffers -> device, several CPU threads at once.
+// Upload of the weights: memory-mapped file -> pinned staging buffers -> devices, several CPU threads at once.
 #pragma once
 
 #include <unistd.h>
@@ -32,22 +32,33 @@ inline void add_chunks(std::vector<UploadChunk> &chunks, bf16 *d_to, const float
     chunks.push_back({h_from + i, d_to + i, std::min(kUploadChunk, count - i), true});
 }
 
-// Uploads all weights of the model to the current device, whose fields in `w` are allocated. Shows progress on stderr
-// if that is a terminal, and a line when done. Returns when everything has arrived.
-inline void upload_weights(DeviceWeights &w, const Config &p, const TransformerWeights &h) {
-  std::vector<UploadChunk> chunks;
+// A device, and its weights, which are allocated.
+struct UploadTarget {
+  int device;
+  DeviceWeights *w;
+};
+
+// Uploads all weights of the model to all targets: each value is read and converted once. Shows progress on stderr if
+// that is a terminal, and a line when done. Returns when everything has arrived.
+inline void upload_weights(const std::vector<UploadTarget> &targets, const Config &p, const TransformerWeights &h) {
+  std::vector<std::vector<UploadChunk>> chunks_of(targets.size());  // the same ones for each target
   size_t total = 0;
-  w.each(p, h, [&](const char *, auto *&d_to, const float *h_from, size_t count) {
-    add_chunks(chunks, d_to, h_from, count);
-    total += count * sizeof(float);
-  });
-  int device = 0;
-  HIP_CHECK(hipGetDevice(&device));
+  for (size_t t = 0; t < targets.size(); t++)
+    targets[t].w->each(p, h, [&](const char *, auto *&d_to, const float *h_from, size_t count) {
+      add_chunks(chunks_of[t], d_to, h_from, count);
+      if (t == 0) total += count * sizeof(float);
+    });
+  const std::vector<UploadChunk> &chunks = chunks_of[0];
   std::atomic<size_t> next{0}, done{0};
   auto work = [&] {
-    HIP_CHECK(hipSetDevice(device));
-    hipStream_t stream;
-    HIP_CHECK(hipStreamCreate(&stream));
+    std::vector<hipStream_t> streams(targets.size());
+    const auto on_each_target = [&](auto action) {
+      for (size_t t = 0; t < targets.size(); t++) {
+        HIP_CHECK(hipSetDevice(targets[t].device));
+        action(t);
+      }
+    };
+    on_each_target([&](size_t t) { HIP_CHECK(hipStreamCreate(&streams[t])); });
     float *staging = pinned_alloc<float>(kUploadChunk);
     for (size_t c; (c = next++) < chunks.size();) {
       const UploadChunk &chunk = chunks[c];
@@ -59,12 +70,13 @@ inline void upload_weights(DeviceWeights &w, const Config &p, const TransformerW
       } else {
         memcpy(staging, chunk.h_from, bytes);
       }
-      copy_to_device((char *)chunk.d_to, (const char *)staging, bytes, stream);
-      HIP_CHECK(hipStreamSynchronize(stream));
+      on_each_target(
+          [&](size_t t) { copy_to_device((char *)chunks_of[t][c].d_to, (const char *)staging, bytes, streams[t]); });
+      on_each_target([&](size_t t) { HIP_CHECK(hipStreamSynchronize(streams[t])); });
       done += chunk.count * sizeof(float);
     }
     pinned_free(staging, kUploadChunk);
-    HIP_CHECK(hipStreamDestroy(stream));
+    on_each_target([&](size_t t) { HIP_CHECK(hipStreamDestroy(streams[t])); });
   };
   const size_t thread_count = std::min<size_t>({16, chunks.size(), std::max(1u, std::thread::hardware_concurrency())});
   std::vector<std::thread> threads;
