@@ -49,7 +49,7 @@ double copy_bandwidth() {
 double bytes_per_step(Transformer &transformer, int pos) {
   const Config &p = transformer.config;
   double bytes = 0;
-  gpu::device.w.each(p, transformer.weights, [&](const char *name, auto *field, const float *, size_t count) {
+  gpu::node.devices[0].w.each(p, transformer.weights, [&](const char *name, auto *field, const float *, size_t count) {
     const double size = (double)gpu::Device::bytes_of(field, count);
     const std::string tensor = name;
     if (tensor == "token_embedding_table")
@@ -94,7 +94,7 @@ int main(int argc, char **argv) {
   cpu_steps = std::min(cpu_steps, steps);
 
   auto start = std::chrono::steady_clock::now();
-  warm_up(&transformer, nullptr);
+  warm_up_forward(&transformer);
   printf("load: %.1f s\n", seconds_since(start));
   std::vector<int> tokens = {1 % p.vocab_size};
   const auto next = [&](const float *logits) {
