@@ -249,6 +249,26 @@ TEST_F(ForwardTest, ARowsLogitsDoNotDependOnItsBatch) {
   unsetenv("GETP_BATCH");
 }
 
+// After warm_up_forward a sequence may go back by more than the window: the bits of one that was never elsewhere.
+TEST_F(ForwardTest, ASequenceMayGoBack) {
+  load(kTiny);
+  const int vocab = config().vocab_size, fork = 70, end = 100;
+  const auto token_of = [&](bool second, int pos) { return (pos * (second && pos >= fork ? 57 : 37)) % 512; };
+  warm_up_forward(&transformer);
+  ASSERT_EQ(getp_hip::node.devices.size(), 1u);
+  std::vector<float> expected;
+  for (int pos = 0; pos < end; pos++) {
+    const float *logits = forward_hip(&transformer, token_of(true, pos), pos);
+    if (pos >= fork) expected.insert(expected.end(), logits, logits + vocab);
+  }
+  for (int pos = 0; pos < 160; pos++) forward_hip(&transformer, token_of(false, pos), pos);
+  for (int pos = fork; pos < end; pos++) {
+    const float *logits = forward_hip(&transformer, token_of(true, pos), pos);
+    ASSERT_EQ(memcmp(logits, expected.data() + (size_t)(pos - fork) * vocab, vocab * sizeof(float)), 0) << pos;
+  }
+  finish(&transformer, nullptr);
+}
+
 TEST_F(ForwardTest, ABatchSizeThatIsNoneIsRefused) {
   load(kTiny);
   for (const char *text : {"0", "-3", "many", "40000"}) {
