@@ -14,6 +14,7 @@
 #include "../getp_eval.cpp"
 #endif
 
+#include "../hip/engine/node.hpp"
 #include "../hip/engine/parity.hpp"
 #include "../hip/engine/scheduler.hpp"
 #include "../hip/kernels/append_kv.hip"
@@ -35,18 +36,22 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <cstdio>
 #include <cstring>
+#include <mutex>
+#include <type_traits>
 #include <vector>
 
 // In a namespace of their own: a harness may use these names.
 namespace getp_hip {
-inline Device device;
+inline Node node;
 inline Parity parity;
 
 // A sampler for each request, so that what it draws depends on neither the others nor the batch: one request alone has
-// the harness's stream, else each has one of its own, seeded from the harness's seed and its number.
+// the harness's stream, else each has one of its own, seeded from the harness's seed and its number. They share the
+// harness's work space.
 inline auto samplers_of_requests(const Sampler &sampler, int requests) {
   return [&sampler, requests](int r) {
     Sampler own = sampler;
@@ -59,21 +64,29 @@ inline auto samplers_of_requests(const Sampler &sampler, int requests) {
     return own;
   };
 }
+
+inline void set_up(Transformer *transformer, bool one_sequence) {
+#ifndef GETP_REFERENCE
+  parity.read_environment();
+  // The parity switch follows one sequence token by token.
+  node.set_up(transformer->config, transformer->weights, one_sequence || parity.on());
+#else
+  (void)transformer, (void)one_sequence;
+#endif
+}
 }  // namespace getp_hip
 
 // Allocates, converts and uploads: everything that need not be timed. Not an inference.
-void warm_up(Transformer *transformer, Tokenizer *) {
-#ifndef GETP_REFERENCE
-  getp_hip::parity.read_environment();
-  // The parity switch follows one sequence token by token.
-  getp_hip::device.set_up(transformer->config, transformer->weights, getp_hip::parity.on());
-#endif
-}
+void warm_up(Transformer *transformer, Tokenizer *) { getp_hip::set_up(transformer, false); }
 
-// Frees everything that warm_up took, and checks that nothing is left.
+// As much of it as forward_hip needs: one device, one sequence. The sequence may go back to any position, which after
+// warm_up only position 0 allows: there even layers keep no more than the window.
+void warm_up_forward(Transformer *transformer) { getp_hip::set_up(transformer, true); }
+
+// Frees everything that they took, and checks that nothing is left.
 void finish(Transformer *transformer, Tokenizer *) {
   getp_hip::parity.reset();
-  getp_hip::device.release(transformer->config, transformer->weights);
+  getp_hip::node.release(transformer->config, transformer->weights);
 }
 
 // forward() of run.cpp on the device, for all rows of a batch at once: tokens, each at its position of its slot's
@@ -179,21 +192,27 @@ static void forward_rows(Transformer *transformer, getp_hip::Device &device, con
   gpu::argmax(s.next_tokens, s.logits, logit_rows, p.vocab_size, stream);
 }
 
-// forward() of run.cpp on the device: logits (vocab_size floats on the host, valid until the next call) of `token` at
-// position `pos`. Positions before pos must have been forwarded; 0 <= pos < seq_len, 0 <= token < vocab_size.
+// forward() of run.cpp on the first device: logits (vocab_size floats on the host, valid until the next call) of
+// `token` at position `pos`. Positions before pos must have been forwarded; 0 <= pos < seq_len, and token is one of
+// the vocabulary.
 float *forward_hip(Transformer *transformer, int token, int pos) {
-  getp_hip::Device &device = getp_hip::device;
+#ifdef GETP_REFERENCE
+  return forward(transformer, token, pos);
+#else
+  const bool ready = !getp_hip::node.devices.empty();
   const Config &p = transformer->config;
-  if (!device.ready || token < 0 || token >= p.vocab_size || pos < 0 || pos >= p.seq_len) {
+  if (!ready || token < 0 || token >= p.vocab_size || pos < 0 || pos >= p.seq_len) {
     fprintf(stderr, "error: forward_hip(token %d, position %d): %s\n", token, pos,
-            device.ready ? "outside the model's vocabulary or sequence" : "call warm_up first");
+            ready ? "outside the model's vocabulary or sequence" : "call warm_up first");
     exit(EXIT_FAILURE);
   }
+  getp_hip::Device &device = getp_hip::node.devices[0];
   device.use_positions(p, p.seq_len);
   forward_rows(transformer, device, {{token}, {pos}, {0}, {0}, {0}});
   getp_hip::copy_to_host(device.h_logits, device.s.logits, p.vocab_size, device.stream);
   HIP_CHECK(hipStreamSynchronize(device.stream));
   return device.h_logits;
+#endif
 }
 
 // The tokens of a request's prompt; empty, with a warning, for one that is blank or longer than the steps: its output
@@ -218,77 +237,112 @@ static bool is_stop_token(int token) { return token == 199999 || token == 200002
 #ifdef GETP_REFERENCE
 // All requests, one after the other, by the CPU's forward: the program to compare with.
 long long inference(Transformer *transformer, Tokenizer *tokenizer, Sampler *sampler, Requests *requests) {
+  const getp_hip::StopOnSignals signals;
+  const int total = requests->num_reqs;
+  const auto samplers = getp_hip::samplers_of_requests(*sampler, total);
+  for (int r = 0; r < total; r++) get_tok_gen_ptr(requests, r)[0] = -1;
   long long generated = 0;
-  const auto samplers = getp_hip::samplers_of_requests(*sampler, requests->num_reqs);
-  for (int r = 0; r < requests->num_reqs; r++) {
-    const std::vector<int> prompt = encode_prompt(tokenizer, requests, r);
-    int *out = get_tok_gen_ptr(requests, r), count = 0;
-    Sampler own = samplers(r);
+  int finished = 0;
+  for (; finished < total; finished++) {
+    const std::vector<int> prompt = encode_prompt(tokenizer, requests, finished);
+    int *out = get_tok_gen_ptr(requests, finished), count = 0;
+    Sampler own = samplers(finished);
+    bool stopped = false;
     for (int pos = 0, token; pos < requests->max_seq_len && !prompt.empty(); pos++) {
+      if ((stopped = getp_hip::stop_code != 0)) break;
       float *logits = forward(transformer, pos < (int)prompt.size() ? prompt[pos] : token, pos);
       if (pos + 1 < (int)prompt.size()) continue;
       out[count++] = token = sample(&own, logits);
       if (is_stop_token(token)) break;
     }
-    out[count] = -1;
+    out[stopped ? 0 : count] = -1;
+    if (stopped) break;
     generated += count;
   }
+  getp_hip::report_stop(finished, total);
   return generated;
 }
 #else
-// All requests, as many at a time as the device has slots. Returns the number of generated tokens: the stop token
-// counts, prompts do not. A request's tokens do not depend on what it is served with (drawn ones: on its number in the
-// input).
+// All requests, from one queue, as many at a time as the devices have slots. Returns the number of generated tokens:
+// the stop token counts, prompts and requests that were not finished do not. A request's tokens depend neither on what
+// it is served with nor on the devices (drawn ones: on its number in the input).
 long long inference(Transformer *transformer, Tokenizer *tokenizer, Sampler *sampler, Requests *requests) {
   namespace gpu = getp_hip;
-  gpu::Device &device = gpu::device;
+  const gpu::StopOnSignals signals;
   const Config &p = transformer->config;
+  const int total = requests->num_reqs;
   const bool terminal = isatty(STDERR_FILENO), greedy = sampler->temperature == 0.0f;
-  const auto own_sampler = gpu::samplers_of_requests(*sampler, requests->num_reqs);
-  std::vector<int> counts(requests->num_reqs, 0);
-  std::vector<Sampler> samplers;
-  for (int r = 0; r < requests->num_reqs; r++) samplers.push_back(own_sampler(r));
-
-  device.use_positions(p, requests->max_seq_len);
-  int next = 0, done = 0;
-  long long generated = 0;
-  gpu::Scheduler scheduler(device.batch.slots, device.batch.rows, device.batch.chunk,
-                           [&](gpu::ScheduledRequest &request) {
-                             while (next < requests->num_reqs) {
-                               request = {next, encode_prompt(tokenizer, requests, next), requests->max_seq_len};
-                               get_tok_gen_ptr(requests, next++)[0] = -1;
-                               if (!request.prompt.empty()) return true;
-                               done++;
-                             }
-                             return false;
-                           });
-  const auto start = std::chrono::steady_clock::now();
-  for (gpu::Batch batch; scheduler.compose(batch);) {
-    forward_rows(transformer, device, batch);
-    const size_t sampled = batch.logit_rows.size(), vocab = p.vocab_size, at_a_time = device.host_logits();
-    gpu::copy_to_host(device.h_next_tokens, device.s.next_tokens, sampled, device.stream);
-    HIP_CHECK(hipStreamSynchronize(device.stream));
-    for (size_t i = 0; i < sampled; i++) {
-      if (!greedy && i % at_a_time == 0) {
-        gpu::copy_to_host(device.h_logits, device.s.logits + i * vocab, std::min(at_a_time, sampled - i) * vocab,
-                          device.stream);
-        HIP_CHECK(hipStreamSynchronize(device.stream));
-      }
-      const int sequence = batch.logit_sequences[i], r = scheduler.request_of(sequence).index;
-      const int token =
-          greedy ? device.h_next_tokens[i] : sample(&samplers[r], device.h_logits + i % at_a_time * vocab);
-      int *out = get_tok_gen_ptr(requests, r);
-      out[counts[r]++] = token;
-      out[counts[r]] = -1;
-      generated++;
-      done += scheduler.take(sequence, token, is_stop_token(token));
-    }
-    if (!terminal) continue;
-    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-    fprintf(stderr, "\r%d of %d requests done, %lld tokens, %.0f tok/s ", done, requests->num_reqs, generated,
-            (double)generated / seconds);
+  const auto own_sampler = gpu::samplers_of_requests(*sampler, total);
+  struct Served {
+    Sampler sampler;
+    int tokens;
+    bool finished;
+  };
+  std::vector<Served> served;  // of each request; like its row, only the thread that took it writes it
+  for (int r = 0; r < total; r++) {
+    served.push_back({own_sampler(r), 0, false});
+    get_tok_gen_ptr(requests, r)[0] = -1;
   }
+
+  std::mutex queue;  // guards `next`, and the tokenizer: not every harness has one that threads may share
+  int next = 0;
+  std::atomic<int> finished{0};
+  std::atomic<long long> tokens{0};
+  const auto start = std::chrono::steady_clock::now();
+  for (gpu::Device &device : gpu::node.devices) device.use_positions(p, requests->max_seq_len);
+  gpu::node.run([&](gpu::Device &device) {
+    // What sampling works in must not be another thread's.
+    std::vector<std::remove_pointer_t<decltype(sampler->probindex)> > probindex(greedy ? 0 : p.vocab_size);
+    gpu::Scheduler scheduler(gpu::node.share(device, total), device.batch.rows, device.batch.chunk,
+                             [&](gpu::ScheduledRequest &request) {
+                               const std::lock_guard<std::mutex> lock(queue);
+                               while (next < total) {
+                                 const int r = next++;
+                                 request = {r, encode_prompt(tokenizer, requests, r), requests->max_seq_len};
+                                 served[r].sampler.probindex = probindex.data();
+                                 if (!request.prompt.empty()) return true;
+                                 served[r].finished = true;
+                                 finished++;
+                               }
+                               return false;
+                             });
+    for (gpu::Batch batch; gpu::stop_code == 0 && scheduler.compose(batch);) {
+      forward_rows(transformer, device, batch);
+      const size_t sampled = batch.logit_rows.size(), vocab = p.vocab_size, at_a_time = device.host_logits();
+      gpu::copy_to_host(device.h_next_tokens, device.s.next_tokens, sampled, device.stream);
+      HIP_CHECK(hipStreamSynchronize(device.stream));
+      for (size_t i = 0; i < sampled; i++) {
+        if (!greedy && i % at_a_time == 0) {
+          gpu::copy_to_host(device.h_logits, device.s.logits + i * vocab, std::min(at_a_time, sampled - i) * vocab,
+                            device.stream);
+          HIP_CHECK(hipStreamSynchronize(device.stream));
+        }
+        const int sequence = batch.logit_sequences[i], r = scheduler.request_of(sequence).index;
+        Served &own = served[r];
+        const int token =
+            greedy ? device.h_next_tokens[i] : sample(&own.sampler, device.h_logits + i % at_a_time * vocab);
+        int *out = get_tok_gen_ptr(requests, r);
+        out[own.tokens++] = token;
+        out[own.tokens] = -1;
+        own.finished = scheduler.take(sequence, token, is_stop_token(token));
+        finished += own.finished;
+      }
+      tokens += (long long)sampled;
+      if (!terminal) continue;
+      const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+      fprintf(stderr, "\r%d of %d requests done, %lld tokens, %.0f tok/s ", finished.load(), total, tokens.load(),
+              (double)tokens / seconds);
+    }
+  });
   if (terminal) fprintf(stderr, "\r\033[K");
+
+  long long generated = 0;
+  for (int r = 0; r < total; r++)
+    if (served[r].finished)
+      generated += served[r].tokens;
+    else
+      get_tok_gen_ptr(requests, r)[0] = -1;
+  gpu::report_stop(finished, total);
   return generated;
 }
 #endif

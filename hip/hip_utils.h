@@ -4,27 +4,48 @@
 #include <atomic>
 #include <cerrno>
 #include <climits>
+#include <cstdarg>
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
+#include <stdexcept>
+#include <vector>
 
 #include "platform/platform.h"
 
 namespace getp_hip {
 
-// Ends the program with one line: what was called, where, the error's name, number and text, and on which device.
+struct DeviceError : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
+// Set in a thread that can end without the program: fail throws a DeviceError there.
+inline thread_local bool throw_device_errors = false;
+
+// Ends the program with one line "error: ..." (format as printf).
+[[noreturn]] __attribute__((format(printf, 1, 2))) inline void fail(const char *format, ...) {
+  char line[1024];
+  va_list arguments;
+  va_start(arguments, format);
+  vsnprintf(line, sizeof line, format, arguments);
+  va_end(arguments);
+  if (throw_device_errors) throw DeviceError(line);
+  fprintf(stderr, "error: %s\n", line);
+  // Not exit: another thread may be using what static destructors would take away.
+  fflush(nullptr);
+  _Exit(EXIT_FAILURE);
+}
+
+// Fails with what was called, where, the error's name, number and text, and on which device.
 inline void hip_check(hipError_t error, const char *expression, const char *file, int line) {
   if (error == hipSuccess) return;
   int device = -1;
   hipDeviceProp_t properties = {};
   if (hipGetDevice(&device) != hipSuccess || hipGetDeviceProperties(&properties, device) != hipSuccess)
     snprintf(properties.name, sizeof properties.name, "unknown");
-  fprintf(stderr, "error: %s at %s:%d failed: %s (%d), %s, on device %d (%s)\n", expression, file, line,
-          hipGetErrorName(error), (int)error, hipGetErrorString(error), device, properties.name);
-  // Not exit: another thread may be using what static destructors would take away.
-  fflush(nullptr);
-  _Exit(EXIT_FAILURE);
+  fail("%s at %s:%d failed: %s (%d), %s, on device %d (%s)", expression, file, line, hipGetErrorName(error), (int)error,
+       hipGetErrorString(error), device, properties.name);
 }
 
 }  // namespace getp_hip
@@ -54,20 +75,17 @@ inline LaunchHook launch_hook = nullptr;
     if (getp_hip::launch_hook) getp_hip::launch_hook(#kernel, grid, stream, true);    \
   } while (0)
 
-// A launcher's precondition: ends the program with one line if it does not hold.
-#define HIP_REQUIRE(condition)                                                                        \
-  do {                                                                                                \
-    if (!(condition)) {                                                                               \
-      fprintf(stderr, "error: %s at %s:%d: requires %s\n", __func__, __FILE__, __LINE__, #condition); \
-      exit(EXIT_FAILURE);                                                                             \
-    }                                                                                                 \
+// A launcher's precondition: fails with one line if it does not hold.
+#define HIP_REQUIRE(condition)                                                                              \
+  do {                                                                                                      \
+    if (!(condition)) getp_hip::fail("%s at %s:%d: requires %s", __func__, __FILE__, __LINE__, #condition); \
   } while (0)
 
 namespace getp_hip {
 
-// Makes the device that HIP_DEVICE_ID names (default 0) the current one and returns its number. Ends the program with a
-// list of the devices when there is no such device.
-inline int pick_device() {
+// The numbers of the devices to use: the one that HIP_DEVICE_ID names, else all. Ends the program with a list of the
+// devices when there is no such device.
+inline std::vector<int> pick_devices() {
   int count = 0;
   const hipError_t error = hipGetDeviceCount(&count);
   if (error != hipSuccess || count == 0) {
@@ -76,7 +94,11 @@ inline int pick_device() {
     exit(EXIT_FAILURE);
   }
   const char *text = getenv("HIP_DEVICE_ID");
-  if (!text || !*text) text = "0";
+  if (!text || !*text) {
+    std::vector<int> all(count);
+    for (int i = 0; i < count; i++) all[i] = i;
+    return all;
+  }
   char *end = nullptr;
   errno = 0;
   const long device = strtol(text, &end, 10);
@@ -90,8 +112,7 @@ inline int pick_device() {
     fprintf(stderr, "\n");
     exit(EXIT_FAILURE);
   }
-  HIP_CHECK(hipSetDevice((int)device));
-  return (int)device;
+  return {(int)device};
 }
 
 // Bytes of device and pinned memory that device_alloc and pinned_alloc gave out and that were not freed yet.

@@ -220,7 +220,7 @@ TEST_F(ForwardTest, ARowsLogitsDoNotDependOnItsBatch) {
       const float *logits = forward_hip(&transformer, token_of(sequence, pos), pos);
       alone[sequence].insert(alone[sequence].end(), logits, logits + vocab);
     }
-  getp_hip::Device &device = getp_hip::device;
+  getp_hip::Device &device = getp_hip::node.devices[0];
   const int slots[] = {3, 0, 4}, chunks[] = {1, 7, 28};
   int next[3] = {};
   while (next[0] < tokens) {
@@ -247,6 +247,26 @@ TEST_F(ForwardTest, ARowsLogitsDoNotDependOnItsBatch) {
   }
   finish(&transformer, nullptr);
   unsetenv("GETP_BATCH");
+}
+
+// After warm_up_forward a sequence may go back by more than the window: the bits of one that was never elsewhere.
+TEST_F(ForwardTest, ASequenceMayGoBack) {
+  load(kTiny);
+  const int vocab = config().vocab_size, fork = 70, end = 100;
+  const auto token_of = [&](bool second, int pos) { return (pos * (second && pos >= fork ? 57 : 37)) % 512; };
+  warm_up_forward(&transformer);
+  ASSERT_EQ(getp_hip::node.devices.size(), 1u);
+  std::vector<float> expected;
+  for (int pos = 0; pos < end; pos++) {
+    const float *logits = forward_hip(&transformer, token_of(true, pos), pos);
+    if (pos >= fork) expected.insert(expected.end(), logits, logits + vocab);
+  }
+  for (int pos = 0; pos < 160; pos++) forward_hip(&transformer, token_of(false, pos), pos);
+  for (int pos = fork; pos < end; pos++) {
+    const float *logits = forward_hip(&transformer, token_of(true, pos), pos);
+    ASSERT_EQ(memcmp(logits, expected.data() + (size_t)(pos - fork) * vocab, vocab * sizeof(float)), 0) << pos;
+  }
+  finish(&transformer, nullptr);
 }
 
 TEST_F(ForwardTest, ABatchSizeThatIsNoneIsRefused) {
@@ -286,8 +306,8 @@ TEST_F(ForwardTest, ParityNamesTheFirstStageThatDiffers) {
         warm_up(&transformer, nullptr);
         forward_hip(&transformer, 3, 0);  // all is well
         const float wrong = 100;
-        HIP_CHECK(
-            hipMemcpy(getp_hip::device.w.rms_ffn_w + config().hidden_dim, &wrong, sizeof wrong, hipMemcpyHostToDevice));
+        HIP_CHECK(hipMemcpy(getp_hip::node.devices[0].w.rms_ffn_w + config().hidden_dim, &wrong, sizeof wrong,
+                            hipMemcpyHostToDevice));
         forward_hip(&transformer, 5, 1);
       },
       testing::ExitedWithCode(1), "position 0, layer 0, logits: .*error: position 1, layer 1, mlp norm exceeds");

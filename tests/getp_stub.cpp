@@ -12,6 +12,10 @@ void warm_up(Transformer *, Tokenizer *) {}
 
 void finish(Transformer *, Tokenizer *) {}
 
+void warm_up_forward(Transformer *) {}
+
+float *forward_hip(Transformer *transformer, int token, int pos) { return forward(transformer, token, pos); }
+
 long long inference(Transformer *, Tokenizer *, Sampler *, Requests *requests) {
   const int steps = requests->max_seq_len;
   for (int64_t i = 0; i < requests->num_reqs; i++) {

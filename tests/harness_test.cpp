@@ -461,7 +461,7 @@ class Chat : public testing::Test {
     ScopedSampler greedy(kVocab, 0.0f, 0.9f, 1);
     std::cin.clear();
     testing::internal::CaptureStdout();
-    chat(&model_.transformer, &tokenizer_, &greedy, nullptr, system_prompt, steps);
+    chat(&model_.transformer, &tokenizer_, &greedy, nullptr, system_prompt, steps, true);
     fflush(stdout);
     std::cin.rdbuf(before);
     return testing::internal::GetCapturedStdout();

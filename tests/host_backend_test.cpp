@@ -357,14 +357,14 @@ TEST_F(HostBackendTest, HipCheckSaysWhatWhereAndOnWhichDevice) {
 TEST_F(HostBackendTest, DevicePickValidatesItsVariable) {
   getp_host::options().devices = 3;
   setenv("HIP_DEVICE_ID", "2", 1);
-  EXPECT_EQ(getp_hip::pick_device(), 2);
+  EXPECT_EQ(getp_hip::pick_devices(), std::vector<int>({2}));
   for (const char *bad : {"3", "-1", "one", "1x", "99999999999999999999"}) {
     setenv("HIP_DEVICE_ID", bad, 1);
-    EXPECT_EXIT(getp_hip::pick_device(), testing::ExitedWithCode(1),
+    EXPECT_EXIT(getp_hip::pick_devices(), testing::ExitedWithCode(1),
                 "names no device; set it to one of: 0 .*, 1 .*, 2");
   }
   unsetenv("HIP_DEVICE_ID");
-  EXPECT_EQ(getp_hip::pick_device(), 0);
+  EXPECT_EQ(getp_hip::pick_devices(), std::vector<int>({0, 1, 2}));
 }
 
 TEST_F(HostBackendTest, AllocationsAreCounted) {

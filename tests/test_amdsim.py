@@ -64,6 +64,7 @@ def expected(reference, seven_m, tmp_path_factory):
     (GFX90A, "gfx90a", {}, "0: AMD Instinct MI250 (one GCD)"),
     (GFX90A, "gfx90a", {"AMDSIM_SEED": "7"}, "0: AMD Instinct MI250 (one GCD)"),
     (GFX90A, "gfx90a:4", {"HIP_DEVICE_ID": "3"}, "3: AMD Instinct MI250 (one GCD)"),
+    (GFX90A, "gfx90a:3", {}, "2: AMD Instinct MI250 (one GCD)"),
     (GFX942, "gfx942", {}, "0: AMD Instinct MI300X"),
     (GFX942, "gfx942", {"AMDSIM_SEED": "8"}, "0: AMD Instinct MI300X"),
     (GFX1100, "gfx1100", {}, "0: AMD Radeon RX 7900 XTX"),

@@ -320,6 +320,8 @@ def test_bad_tokenizer(getp, tiny, tmp_path, fault):
     (["MODEL", "-m", "talk"], ["-m", "talk"]),
     (["MODEL", "-m", "getp", "-i", "x"], ["-o"]),
     (["MODEL", "-m", "getp", "-o", "x"], ["-i"]),
+    (["MODEL", "-m", "getp", "-i", "x", "-o", "y", "--cpu"], ["--cpu", "generate and chat"]),
+    (["MODEL", "--gpu"], ["--gpu"]),
 ])
 def test_bad_command_line(run, tiny, options, words):
     done = run(*[tiny.model if option == "MODEL" else option for option in options])
@@ -334,16 +336,33 @@ def test_help(run):
     assert done.returncode == 0 and done.stderr == b""
     for flag in "tpsniozmy":
         assert f"  -{flag} <" in done.stdout.decode()
+    assert "  --cpu " in done.stdout.decode()
 
 
 # generate and chat -----------------------------------------------------------------------------------------------------
 
 
-def test_generate(run, tiny):
-    done = run(tiny.model, "-z", tiny.tokenizer, "-i", "the quick brown", "-n", "30")
-    assert done.returncode == 0
+def last_line(done):
+    """On stderr; a device tells about itself before it."""
+    return done.stderr.decode().splitlines()[-1]
+
+
+@pytest.mark.parametrize("options", [["-n", "30"], ["-n", "0"], ["-n", "60", "-t", "0.8", "-s", "3"]])
+def test_generate(run, tiny, options):
+    generate = [tiny.model, "-z", tiny.tokenizer, "-i", "the quick brown", *options]
+    done, cpu = run(*generate), run(*generate, "--cpu")
+    assert done.returncode == cpu.returncode == 0
     assert done.stdout.startswith(b"the quick brown") and len(done.stdout) > 20
-    assert re.fullmatch(rb"achieved tok/s: \d+\.\d+\n", done.stderr)
+    assert done.stdout == cpu.stdout
+    assert re.fullmatch(rb"achieved tok/s: \d+\.\d+\n", cpu.stderr)
+    assert re.fullmatch(r"achieved tok/s: \d+\.\d+", last_line(done)) and "(1 requests at a time)" in done.stderr.decode()
+
+
+def test_generate_uses_one_device(run, tiny):
+    environment = {**os.environ, "GETP_HOST_DEVICES": "3"}
+    for variables, used in [({}, ["0"]), ({"HIP_DEVICE_ID": "2"}, ["2"])]:
+        done = run(tiny.model, "-z", tiny.tokenizer, "-i", "the", "-n", "4", env={**environment, **variables})
+        assert done.returncode == 0 and re.findall(r"^device (\d): ", done.stderr.decode(), re.MULTILINE) == used
 
 
 def test_generate_without_prompt(run, tiny, seven_m):
@@ -357,13 +376,51 @@ def test_generate_without_prompt(run, tiny, seven_m):
 def test_chat(run, tiny, seven_m):
     assert_refused(run(tiny.model, "-z", tiny.tokenizer, "-m", "chat", input=b"hi\n"), "harmony", "<|start|>")
     chat = [seven_m.model, "-z", seven_m.tokenizer, "-m", "chat"]
-    done = run(*chat, input=b"")
+    done = run(*chat, "--cpu", input=b"")
     assert (done.returncode, done.stdout, done.stderr) == (0, b"User: \n", b"")
     for options in ["-n", "100"], ["-n", "100", "-y", "Speak of <|end|> only."], ["-n", "1"]:
         done = run(*chat, *options, input=b"hi " * 5 + b"\r\n")
         assert done.returncode == 0
         assert done.stdout.startswith(b"User: Assistant: ")
-        assert re.fullmatch(rb"the conversation has used up its \d+ steps.*\n", done.stderr)
+        assert re.fullmatch(r"the conversation has used up its \d+ steps.*", last_line(done))
+
+
+def read_vocabulary(path):
+    """The bytes of each token of a tokenizer.bin."""
+    data, vocabulary, at = path.read_bytes(), [], 4
+    while at < len(data):
+        length = struct.unpack_from("<i", data, at + 4)[0]
+        vocabulary.append(data[at + 8:at + 8 + length])
+        at += 8 + length
+    return vocabulary
+
+
+def test_chat_on_the_device_says_what_it_says_on_the_cpu(run, seven_m, tmp_path):
+    """A model in which each token has one successor: an analysis, which the history drops, then the answer."""
+    vocabulary = read_vocabulary(seven_m.tokenizer)
+    special = {name: vocabulary.index(b"<|%s|>" % name.encode()) for name in ("start", "channel", "message", "end", "return")}
+    letters = [vocabulary.index(letter) for letter in (b"A", b"B", b"C", b"D", b"E")]  # none is of "assistant"
+    a, b, c, d, e = letters
+    successors = {special["channel"]: a, a: special["message"], special["message"]: b, b: special["end"],
+                  special["end"]: special["start"], special["start"]: c, c: d, d: e, e: special["return"]}
+    model = tmp_path / "model.bin"
+    shutil.copy(seven_m.model, model)
+    values = np.memmap(model, np.float32, "r+", offset=60)
+    layers, vocab, hidden = 2, 201088, 32
+    values[:] = 0
+    values[2 * vocab * hidden:][:(2 * layers + 1) * hidden] = 1  # norms
+    embedding, unembedding = values[:2 * vocab * hidden].reshape(2, vocab, hidden)
+    embedding[:, 0] = 1  # all other tokens lead to <|channel|>
+    unembedding[special["channel"], 0] = 1
+    for i, (token, successor) in enumerate(successors.items(), 1):
+        embedding[token] = np.eye(hidden)[i]
+        unembedding[successor, i] = 1
+    values.flush()
+    chat = [model, "-z", seven_m.tokenizer, "-m", "chat", "-n", "200"]
+    done, cpu = run(*chat, input=b"hi\nho\n"), run(*chat, "--cpu", input=b"hi\nho\n")
+    assert done.returncode == cpu.returncode == 0
+    assert done.stdout == cpu.stdout == b"User: Assistant: [A] B\n\nUser: Assistant: [A] B\n\nUser: \n"
+    assert b"device 0: " in done.stderr and cpu.stderr == b""
 
 
 # Many requests ---------------------------------------------------------------------------------------------------------

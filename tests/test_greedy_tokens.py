@@ -4,8 +4,11 @@ By default on the host back end; with GETP_TEST_GPU=1 on this machine's GPU. GET
 """
 
 import os
+import pty
 import re
+import signal
 import subprocess
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -82,28 +85,47 @@ def test_steps_above_seq_len_are_clamped(programs, tiny, tmp_path):
 @pytest.mark.skipif(not GPU, reason="lane orders can be chosen on the host back end only")
 @pytest.mark.parametrize("wave, seed", [(32, 0), (64, 5), (32, 6)])
 def test_wave_size_and_lane_order_change_nothing(programs, tiny, tmp_path, wave, seed):
-    assert_same(programs, tiny, tmp_path, 3, "-n", 80,
-                environment={"GETP_HOST_WAVE": str(wave), "GETP_HOST_SEED": str(seed), "GETP_HOST_DEVICES": "2",
-                             "HIP_DEVICE_ID": "1"})
+    _, done = assert_same(programs, tiny, tmp_path, 3, "-n", 80,
+                          environment={"GETP_HOST_WAVE": str(wave), "GETP_HOST_SEED": str(seed),
+                                       "GETP_HOST_DEVICES": "2", "HIP_DEVICE_ID": "1"})
+    assert devices(done) == [1]
 
 
+def devices(done):
+    """The numbers of the devices that a run used."""
+    return [int(number) for number in re.findall(r"^device (\d+): ", done.stderr, re.M)]
+
+
+@pytest.mark.parametrize("count", [1, 3])
 @pytest.mark.parametrize("batch", [1, 2, 7, 64])
-def test_batch_size_changes_nothing(programs, tiny, tmp_path, batch):
-    assert_same(programs, tiny, tmp_path, 32, "-n", 100, environment={"GETP_BATCH": str(batch)})
+def test_batch_size_and_devices_change_nothing(programs, tiny, tmp_path, batch, count):
+    _, done = assert_same(programs, tiny, tmp_path, 32, "-n", 64,
+                          environment={"GETP_BATCH": str(batch), "GETP_HOST_DEVICES": str(count)})
+    assert "\r" not in done.stderr, "progress is for terminals"
+    if GPU:
+        assert devices(done) == list(range(count))
+
+
+@pytest.mark.parametrize("requests", [1, 2, 5])
+def test_few_requests_for_many_devices(programs, tiny, tmp_path, requests):
+    assert_same(programs, tiny, tmp_path, requests, "-n", 64, environment={"GETP_HOST_DEVICES": "4"})
 
 
 def test_order_and_company_of_requests_change_nothing(programs, tiny, tmp_path):
-    """A request's tokens, drawn or greedy, do not depend on the batch; greedy ones not on its place in the input either."""
+    """A request's tokens, drawn or greedy, depend neither on the batch nor on the devices; greedy ones not on its place
+    in the input either."""
     prompts = first_prompts(tmp_path, 32)
-    options = ("-n", 90, "-t", 0.9, "-p", 0.95, "-s", 5)
+    options = ("-n", 64, "-t", 0.9, "-p", 0.95, "-s", 5)
     alone, _ = getp(programs[0], tiny, prompts, tmp_path / "1.txt", *options, environment={"GETP_BATCH": "1"})
-    together, _ = getp(programs[0], tiny, prompts, tmp_path / "32.txt", *options, environment={"GETP_BATCH": "32"})
-    assert alone == together and len(set(alone)) == 32
+    spread, _ = getp(programs[0], tiny, prompts, tmp_path / "3x4.txt", *options,
+                     environment={"GETP_BATCH": "4", "GETP_HOST_DEVICES": "3"})
+    assert alone == spread and len(set(alone)) == 32
     count, *lines = prompts.read_text(encoding="utf-8").splitlines()
     turned = tmp_path / "turned.txt"
     turned.write_text("\n".join([count, *lines[::-1]]) + "\n", encoding="utf-8")
-    forward, _ = getp(programs[0], tiny, prompts, tmp_path / "f.txt", "-n", 90, environment={"GETP_BATCH": "5"})
-    backward, _ = getp(programs[0], tiny, turned, tmp_path / "b.txt", "-n", 90, environment={"GETP_BATCH": "9"})
+    forward, _ = getp(programs[0], tiny, prompts, tmp_path / "f.txt", "-n", 64, environment={"GETP_BATCH": "5"})
+    backward, _ = getp(programs[0], tiny, turned, tmp_path / "b.txt", "-n", 64,
+                       environment={"GETP_BATCH": "9", "GETP_HOST_DEVICES": "2"})
     assert forward == backward[::-1]
 
 
@@ -139,3 +161,84 @@ def test_a_device_that_does_not_exist_is_refused_before_any_work(programs, tiny,
                           env={**os.environ, "HIP_DEVICE_ID": "64"})
     assert done.returncode == 1
     assert "HIP_DEVICE_ID=64 names no device; set it to one of: 0 " in done.stderr
+
+
+# A run that is stopped ------------------------------------------------------------------------------------------------
+
+
+def many_prompts(folder, count):
+    """The 32 prompts again and again."""
+    lines = (ROOT / "data/input.txt").read_text(encoding="utf-8").splitlines()[1:33]
+    path = folder / "many.txt"
+    path.write_text("\n".join([str(count), *(lines[i % 32] for i in range(count))]) + "\n", encoding="utf-8")
+    return path
+
+
+def assert_stopped(output, expected, returncode, stderr, reason, code):
+    """The finished requests are written, the others are empty lines, and one line and the exit code say so."""
+    assert returncode == code, stderr
+    lines = output.read_text().splitlines()
+    finished = [i for i, line in enumerate(lines) if line]
+    message = re.search(r"^stopped by (.*): (\d+) of (\d+) requests are finished; .*$", stderr, re.M)
+    assert message and message.groups() == (reason, str(len(finished)), str(len(lines))), stderr
+    assert 0 < len(finished) < len(lines)
+    assert all(lines[i] == expected[i % 32] for i in finished)
+
+
+@pytest.mark.parametrize("number, devices", [(signal.SIGINT, 3), (signal.SIGTERM, 1)])
+def test_a_signal_keeps_what_is_finished(programs, tiny, tmp_path, number, devices):
+    """Sent when the progress line, which a terminal gets, says that requests are finished."""
+    expected, _ = getp(programs[0], tiny, first_prompts(tmp_path, 32), tmp_path / "all.txt", "-n", 64)
+    output, (terminal, stderr) = tmp_path / "out.txt", pty.openpty()
+    # What starts the tests may ignore Ctrl-C, as scripts let their background jobs do.
+    process = subprocess.Popen([programs[0], tiny.model, "-z", tiny.tokenizer, "-m", "getp", "-i",
+                                many_prompts(tmp_path, 20000), "-o", output, "-n", "64"], stdout=subprocess.PIPE, text=True,
+                               stderr=stderr, env={**os.environ, "GETP_HOST_DEVICES": str(devices), "GETP_BATCH": "8"},
+                               preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
+    os.close(stderr)
+    printed = b""
+    while not re.search(rb"\r[1-9]\d* of 20000 requests done, \d+ tokens, \d+ tok/s ", printed):
+        printed += os.read(terminal, 4096)
+    process.send_signal(number)
+    try:
+        while chunk := os.read(terminal, 4096):
+            printed += chunk
+    except OSError:  # what Linux says once nobody holds the other end
+        pass
+    os.close(terminal)
+    stdout, _ = process.communicate()
+    text = printed.decode().replace("\r\n", "\n").replace("\r\033[K", "\n")
+    assert_stopped(output, expected, process.returncode, text, number.name, 128 + number)
+    assert re.search(r"elapsed time\(s\): .*\n\nfinish elapsed time\(s\): \S+\n$", stdout)
+    rate = float(re.search(r"TPS \(tok/s\): (\S+)", stdout)[1])
+    elapsed = float(re.search(r"^elapsed time\(s\): ([\d.]+)", stdout, re.M)[1])
+    assert rate * elapsed == pytest.approx(len(output.read_text().split()), rel=0.01), "tokens counted are tokens written"
+
+
+def test_a_signal_stops_the_reference_too(programs, tiny, tmp_path):
+    expected, _ = getp(programs[0], tiny, first_prompts(tmp_path, 32), tmp_path / "all.txt", "-n", 64)
+    output = tmp_path / "out.txt"
+    process = subprocess.Popen([programs[1], tiny.model, "-z", tiny.tokenizer, "-m", "getp", "-i",
+                                many_prompts(tmp_path, 20000), "-o", output, "-n", "64"], stdout=subprocess.PIPE, text=True,
+                               stderr=subprocess.PIPE, env={**os.environ, "OMP_NUM_THREADS": "1"},
+                               preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
+    while "warm up elapsed" not in process.stdout.readline():
+        pass
+    time.sleep(2)  # some requests' worth
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate()
+    assert_stopped(output, expected, process.returncode, stderr, "SIGINT", 130)
+
+
+@pytest.mark.skipif(not GPU, reason="only the host back end fails on request")
+def test_a_device_that_fails_stops_the_run(programs, tiny, tmp_path):
+    """The last of three devices, in its second request or later."""
+    expected, _ = getp(programs[0], tiny, first_prompts(tmp_path, 32), tmp_path / "all.txt", "-n", 64)
+    output = tmp_path / "out.txt"
+    done = subprocess.run([programs[0], tiny.model, "-z", tiny.tokenizer, "-m", "getp", "-i", many_prompts(tmp_path, 1000),
+                           "-o", output, "-n", "64"], capture_output=True, text=True,
+                          env={**os.environ, "GETP_HOST_DEVICES": "3", "GETP_BATCH": "4", "GETP_HOST_FAIL": "9000"})
+    assert_stopped(output, expected, done.returncode, done.stderr, "a device that failed", 1)
+    assert re.search(r"^error: launch of \w+ at .* failed: hipErrorLaunchFailure \(719\), .*, on device 2 \(host CPU", done.stderr,
+                     re.M)
+    assert "finish elapsed" in done.stdout

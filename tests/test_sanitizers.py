@@ -52,10 +52,10 @@ def test_getp_is_clean_and_repeats_itself(sanitized_run, tiny, tmp_path):
     prompts.write_text("4\nWhen the water is cold, the\n\n\u0431\u0430\u0440\u0441\u0443\u043a\r\n" + "long " * 500 + "\n",
                        encoding="utf-8")
     outputs = []
-    for wave, seed in [(64, 0), (32, 3)]:
+    for wave, seed, devices in [(64, 0, 1), (32, 3, 3)]:
         output = tmp_path / f"{wave}.txt"
         done = getp(sanitized_run, tiny.model, tiny.tokenizer, prompts, output,
-                    {"GETP_HOST_WAVE": str(wave), "GETP_HOST_SEED": str(seed)})
+                    {"GETP_HOST_WAVE": str(wave), "GETP_HOST_SEED": str(seed), "GETP_HOST_DEVICES": str(devices)})
         assert done.returncode == 0, done.stderr[-4000:]
         outputs.append(output.read_text())
     assert outputs[0] == outputs[1]

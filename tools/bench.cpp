@@ -54,7 +54,7 @@ double copy_bandwidth() {
 double bytes_per_step(Transformer &transformer, int rows, int pos) {
   const Config &p = transformer.config;
   double bytes = 0;
-  gpu::device.w.each(p, transformer.weights, [&](const char *name, auto &field, const float *, size_t count) {
+  gpu::node.devices[0].w.each(p, transformer.weights, [&](const char *name, auto &field, const float *, size_t count) {
     const double size = (double)gpu::Device::bytes_of(field, count);
     const std::string tensor = name;
     if (tensor == "token_embedding_table")
@@ -150,11 +150,12 @@ int main(int argc, char **argv) {
   steps = std::min(steps, p.seq_len - position);
   cpu_steps = std::min(cpu_steps, p.seq_len);
 
+  HIP_CHECK(hipSetDevice(gpu::pick_devices()[0]));
   const double copy = copy_bandwidth();  // before the model takes the memory
   auto start = std::chrono::steady_clock::now();
-  warm_up(&transformer, nullptr);
+  warm_up_forward(&transformer);
   printf("load: %.1f s\n", seconds_since(start));
-  gpu::Device &device = gpu::device;
+  gpu::Device &device = gpu::node.devices[0];
   fill_caches(device);
   device.use_positions(p, position + steps);
   batch_size = std::min(batch_size ? batch_size : INT_MAX, device.batch.slots);

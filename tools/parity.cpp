@@ -53,7 +53,7 @@ int main(int argc, char **argv) {
   gpu::Difference logits_worst;
   int compared = 0, agree = 0;
   gpu::parity.collect();
-  warm_up(&transformer, &tokenizer);
+  warm_up_forward(&transformer);
   for (int r = 0; r < prompts; r++) {
     const char *text = get_str_req_ptr(&requests, r);
     std::vector<int> prompt(strlen(text) + 3);

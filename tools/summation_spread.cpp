@@ -23,7 +23,7 @@ int main(int argc, char **argv) {
     printf("%-24s %.3g from float64\n", ten_orders()[o].name, spread[o]);
     worst = std::max(worst, spread[o]);
   }
-  warm_up(&transformer, nullptr);
+  warm_up_forward(&transformer);
   double difference = 0, excess = 0;
   for (size_t pos = 0; pos < tokens.size(); pos++) {
     const float *cpu = forward(&transformer, tokens[pos], (int)pos),

@@ -16,12 +16,12 @@ struct Device {
   DeviceState s = {};
   BatchShape batch = {};  // as it is used now; buffers have room for most_slots slots
   int most_slots = 0;
+  bool one_sequence = false;     // whose cache keeps every position
   size_t cache_floats = 0;       // of each cache
   int terms = 2;                 // FP16 terms of an activation in products: 2 are FP32 grade, 1 is the fast mode
   float *h_logits = nullptr;     // (host_logits(), V), pinned
   int *h_next_tokens = nullptr;  // (slots), pinned
   int *h_step = nullptr;         // (4, rows), pinned
-  bool ready = false;
 
   static constexpr size_t kRuntime = 128u << 20;
   static constexpr int kChunk = 32;
@@ -40,7 +40,9 @@ struct Device {
     return (bytes + kPage - 1) / kPage * kPage;
   }
 
-  BatchShape shape(int slots, int positions) const { return {slots + batch.chunk - 1, slots, batch.chunk, positions}; }
+  BatchShape shape(int slots, int positions) const {
+    return {one_sequence ? 1 : slots + batch.chunk - 1, slots, batch.chunk, positions};
+  }
 
   // Bytes of the state for so many slots.
   size_t state_bytes(const Config &p, int slots) {
@@ -105,8 +107,8 @@ struct Device {
   SplitRows split() const { return {s.hi, s.lo, s.split_scales, terms}; }
 
   // Chooses how many sequences to serve at a time, prints what the model needs against what the device has; ends the
-  // program if not even one fits. With `one_row`: one sequence, a token a step.
-  void preflight(const Config &p, const TransformerWeights &h, bool one_row) {
+  // program if not even one fits. With `one_sequence`: one, a token a step, whose cache keeps every position.
+  void preflight(const Config &p, const TransformerWeights &h) {
     HIP_REQUIRE(p.head_dim <= 256);  // attention
     size_t weights = 0, free_bytes = 0, total_bytes = 0;
     w.each(p, h,
@@ -114,11 +116,11 @@ struct Device {
     HIP_CHECK(hipMemGetInfo(&free_bytes, &total_bytes));
     hipDeviceProp_t properties = {};
     HIP_CHECK(hipGetDeviceProperties(&properties, id));
-    batch.chunk = one_row ? 1 : kChunk;
+    batch.chunk = one_sequence ? p.seq_len : kChunk;  // as long as the sequence: no layer's cache is a ring
     const size_t used = weights + kRuntime, room = free_bytes > used ? free_bytes - used : 0;
     const auto cache_bytes = [&](size_t floats) { return 2 * pages(floats * sizeof(float)); };
     // The expert kernels' grids hold 65,535 rows.
-    const int wanted = one_row ? 1 : std::min(wanted_slots(), 65535 / p.experts_per_token - kChunk);
+    const int wanted = one_sequence ? 1 : std::min(wanted_slots(), 65535 / p.experts_per_token - kChunk);
     most_slots = std::max(1, most_that(wanted, [&](int slots) {
                             const size_t planned = cache_count(p, slots, std::min(p.seq_len, kPlannedPositions));
                             const size_t least = std::max(planned, cache_count(p, 1, p.seq_len));
@@ -151,12 +153,13 @@ struct Device {
     exit(EXIT_FAILURE);
   }
 
-  // Allocates everything on the device that HIP_DEVICE_ID names and uploads the model.
-  void set_up(const Config &p, const TransformerWeights &h, bool one_row) {
-    id = pick_device();
+  // Allocates everything on a device. The forms of the weights are chosen; their values are upload_weights' business.
+  void set_up(int device, const Config &p, const TransformerWeights &h, bool alone) {
+    id = device;
+    one_sequence = alone;
+    HIP_CHECK(hipSetDevice(id));
     terms = fast_mode() ? 1 : 2;
-    choose_forms(w, p, h);
-    preflight(p, h, one_row);
+    preflight(p, h);
     HIP_CHECK(hipStreamCreate(&stream));
     w.each(p, h, [](const char *, auto &field, const float *, size_t count) { allocate(field, count); });
     const BatchShape most = shape(most_slots, p.seq_len);
@@ -166,14 +169,11 @@ struct Device {
     h_logits = pinned_alloc<float>((size_t)host_logits() * p.vocab_size);
     h_next_tokens = pinned_alloc<int>(most.slots);
     h_step = pinned_alloc<int>(4 * (size_t)most.rows);
-    upload_weights(w, p, h);
     upload_angles(p);
-    ready = true;
   }
 
-  // Frees everything; ends the program if a byte is left.
+  // Frees everything.
   void release(const Config &p, const TransformerWeights &h) {
-    if (!ready) return;
     HIP_CHECK(hipSetDevice(id));
     HIP_CHECK(hipStreamSynchronize(stream));
     w.each(p, h, [](const char *, auto &field, const float *, size_t count) { release(field, count); });
@@ -185,11 +185,6 @@ struct Device {
     pinned_free(h_next_tokens, most.slots);
     pinned_free(h_step, 4 * (size_t)most.rows);
     HIP_CHECK(hipStreamDestroy(stream));
-    ready = false;
-    const size_t counted = bytes_in_use(), leaked = getp_report_leaks();
-    if (counted == 0 && leaked == 0) return;
-    fprintf(stderr, "error: finish left %zu bytes allocated (%zu by the back end's own list)\n", counted, leaked);
-    exit(EXIT_FAILURE);
   }
 
  private:

@@ -29,7 +29,7 @@ struct ScheduledRequest {
 
 class Scheduler {
  public:
-  // Gives the next request; false when there is none.
+  // Gives the next request; false when there is none, after which it is not asked again.
   using NextRequest = std::function<bool(ScheduledRequest &)>;
 
   // `slots` sequences at a time, at most `rows` >= slots rows a step and `chunk` rows of one prompt.
@@ -39,18 +39,19 @@ class Scheduler {
   // Fills the rows of the next step; false when every request has ended.
   bool compose(Batch &batch) {
     batch.clear();
-    for (Sequence &sequence : sequences_)
-      if (!sequence.active) {
-        sequence.active = next_(sequence.request);
-        sequence.position = 0;
-      }
-    // Sequences that generate come first: a row each always fits.
+    // Sequences that generate come first: a row each always fits. A request is taken only when the step has room for
+    // it, so that the first steps need not wait until there is one in every slot.
     for (const bool generating : {true, false})
       for (size_t slot = 0; slot < sequences_.size(); slot++) {
         Sequence &sequence = sequences_[slot];
+        const int room = rows_ - (int)batch.tokens.size();
+        if (!sequence.active && !generating && room > 0 && more_) {
+          sequence.active = more_ = next_(sequence.request);
+          sequence.position = 0;
+        }
         const int prompt = (int)sequence.request.prompt.size(), left = prompt - sequence.position;
         if (!sequence.active || (left <= 0) != generating) continue;
-        const int room = rows_ - (int)batch.tokens.size(), count = std::min({generating ? 1 : left, chunk_, room});
+        const int count = std::min({generating ? 1 : left, chunk_, room});
         for (int i = 0; i < count; i++, sequence.position++) {
           batch.tokens.push_back(generating ? sequence.token : sequence.request.prompt[sequence.position]);
           batch.positions.push_back(sequence.position);
@@ -85,6 +86,7 @@ class Scheduler {
   int rows_, chunk_;
   std::vector<Sequence> sequences_;  // a slot each
   NextRequest next_;
+  bool more_ = true;
 };
 
 }  // namespace getp_hip

@@ -1,4 +1,4 @@
-// Upload of the weights: memory-mapped file -> pinned staging buffers -> device, several CPU threads at once.
+// Upload of the weights: memory-mapped file -> pinned staging buffers -> devices, several CPU threads at once.
 #pragma once
 
 #include <unistd.h>
@@ -80,27 +80,38 @@ inline void choose_forms(DeviceWeights &w, const Config &p, const TransformerWei
   });
 }
 
-// Uploads all weights of the model to the current device, whose fields in `w` are allocated. Shows progress on stderr
-// if that is a terminal, and a line when done. Returns when everything has arrived.
-inline void upload_weights(DeviceWeights &w, const Config &p, const TransformerWeights &h) {
-  std::vector<UploadChunk> chunks;
+// A device, and its weights, which are allocated.
+struct UploadTarget {
+  int device;
+  DeviceWeights *w;
+};
+
+// Uploads all weights of the model to all targets: each value is read and converted once. Shows progress on stderr if
+// that is a terminal, and a line when done. Returns when everything has arrived.
+inline void upload_weights(const std::vector<UploadTarget> &targets, const Config &p, const TransformerWeights &h) {
+  std::vector<std::vector<UploadChunk>> chunks_of(targets.size());  // the same ones for each target
   size_t total = 0;
-  w.each(p, h, [&](const char *, auto &d_to, const float *h_from, size_t count) {
-    add_chunks(chunks, d_to, h_from, count);
-    total += count * sizeof(float);
-  });
+  for (size_t t = 0; t < targets.size(); t++)
+    targets[t].w->each(p, h, [&](const char *, auto &d_to, const float *h_from, size_t count) {
+      add_chunks(chunks_of[t], d_to, h_from, count);
+      if (t == 0) total += count * sizeof(float);
+    });
+  const std::vector<UploadChunk> &chunks = chunks_of[0];
   const auto padded = [](size_t value, size_t unit) { return (value + unit - 1) / unit * unit; };
   size_t staging_size = 0;  // floats: all values, or FP16 values of whole tiles (half a float each) and a scale a row
   for (const UploadChunk &chunk : chunks)
     staging_size = std::max(staging_size, padded(chunk.rows, 16) * padded(chunk.n, 32));
   const std::vector<int> word_of = weight_words();
-  int device = 0;
-  HIP_CHECK(hipGetDevice(&device));
   std::atomic<size_t> next{0}, done{0};
   auto work = [&] {
-    HIP_CHECK(hipSetDevice(device));
-    hipStream_t stream;
-    HIP_CHECK(hipStreamCreate(&stream));
+    std::vector<hipStream_t> streams(targets.size());
+    const auto on_each_target = [&](auto action) {
+      for (size_t t = 0; t < targets.size(); t++) {
+        HIP_CHECK(hipSetDevice(targets[t].device));
+        action(t);
+      }
+    };
+    on_each_target([&](size_t t) { HIP_CHECK(hipStreamCreate(&streams[t])); });
     float *staging = pinned_alloc<float>(staging_size);
     std::vector<fp16> strip;
     for (size_t c; (c = next++) < chunks.size();) {
@@ -109,7 +120,7 @@ inline void upload_weights(DeviceWeights &w, const Config &p, const TransformerW
       if (chunk.d_to) {
         for (size_t i = 0; i < count; i++)
           staging[i] = chunk.rounded ? to_float(to_bf16(chunk.h_from[i])) : chunk.h_from[i];
-        copy_to_device(chunk.d_to, staging, count, stream);
+        on_each_target([&](size_t t) { copy_to_device(chunks_of[t][c].d_to, staging, count, streams[t]); });
       } else {
         bool exact;
         const size_t padded_n = padded(n, 32), padded_rows = padded(chunk.rows, 16);
@@ -123,14 +134,16 @@ inline void upload_weights(DeviceWeights &w, const Config &p, const TransformerW
           if (r % 16 == 15 || r + 1 == chunk.rows)
             lay_out_strip(values + r / 16 * 16 * padded_n, strip.data(), (int)(r % 16) + 1, padded_n, word_of.data());
         }
-        copy_to_device(chunk.d_values, values, padded_rows * padded_n, stream);
-        copy_to_device(chunk.d_scales, scales, chunk.rows, stream);
+        on_each_target([&](size_t t) {
+          copy_to_device(chunks_of[t][c].d_values, values, padded_rows * padded_n, streams[t]);
+          copy_to_device(chunks_of[t][c].d_scales, scales, chunk.rows, streams[t]);
+        });
       }
-      HIP_CHECK(hipStreamSynchronize(stream));
+      on_each_target([&](size_t t) { HIP_CHECK(hipStreamSynchronize(streams[t])); });
       done += count * sizeof(float);
     }
     pinned_free(staging, staging_size);
-    HIP_CHECK(hipStreamDestroy(stream));
+    on_each_target([&](size_t t) { HIP_CHECK(hipStreamDestroy(streams[t])); });
   };
   const size_t thread_count = std::min<size_t>({16, chunks.size(), std::max(1u, std::thread::hardware_concurrency())});
   std::vector<std::thread> threads;

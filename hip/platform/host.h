@@ -71,6 +71,11 @@ inline void launch(const char *kernel, dim3 grid, dim3 block, const Body &body) 
     return;
   }
   const Options &settings = options();
+  static std::atomic<uint64_t> launches{0};  // on the last device
+  if (settings.fail && current_device == settings.devices - 1 && ++launches == settings.fail) {
+    fault(hipErrorLaunchFailure, format("kernel %s fails because GETP_HOST_FAIL asks for it", kernel));
+    return;
+  }
   std::atomic<uint64_t> next{0};
   std::atomic<bool> failed{false};
   std::mutex mutex;

@@ -3,7 +3,7 @@
 // Environment: GETP_HOST_DEVICES (count, 1), GETP_HOST_MEMORY (of each device: bytes, or with K, M, G; default: the
 // machine's), GETP_HOST_WAVE (64 or 32), GETP_HOST_WMMA (1: waves of 32 have the tile layout of WMMA, not mma.sync's),
 // GETP_HOST_SEED (0: threads in ascending order, else a random order drawn from it), GETP_HOST_THREADS (CPU threads,
-// default: all).
+// default: all), GETP_HOST_FAIL (which launch of the last device fails, counted from 1; 0: none).
 #pragma once
 
 #include <unistd.h>
@@ -23,7 +23,7 @@ namespace getp_host {
 
 struct Options {
   int devices = 1, wave = 64, threads = 1;
-  uint64_t seed = 0;
+  uint64_t seed = 0, fail = 0;
   bool wmma = false;  // waves of 32: the tile layout of WMMA instead of that of mma.sync
   size_t memory = 0;  // bytes of each device
 };
@@ -64,6 +64,7 @@ inline Options &options() {
     }
     o.wmma = environment_number("GETP_HOST_WMMA", 0, 0, 1) != 0;
     o.seed = environment_number("GETP_HOST_SEED", 0, 0, UINT64_MAX);
+    o.fail = environment_number("GETP_HOST_FAIL", 0, 0, UINT64_MAX);
     o.threads =
         (int)environment_number("GETP_HOST_THREADS", std::max(1u, std::thread::hardware_concurrency()), 1, 1024);
     return o;

@@ -1,0 +1,57 @@
+// How a run ends early: Ctrl-C, SIGTERM, a device that fails. What is finished by then is kept.
+#pragma once
+
+#include <unistd.h>
+
+#include <atomic>
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+
+namespace getp_hip {
+
+// 0 until something stops the run; then the exit code that the program will have.
+inline std::atomic<int> stop_code{0};
+static_assert(std::atomic<int>::is_always_lock_free, "signal handlers may touch nothing else");
+
+// While it lives, Ctrl-C and SIGTERM stop the run; a second one ends the program at once.
+class StopOnSignals {
+ public:
+  StopOnSignals() {
+    struct sigaction action = {};
+    action.sa_flags = SA_RESTART;
+    action.sa_handler = [](int signal) {
+      int running = 0;
+      if (!stop_code.compare_exchange_strong(running, 128 + signal)) _exit(128 + signal);
+    };
+    for (int i = 0; i < 2; i++) {
+      sigaction(kSignals[i], &action, &before_[i]);
+      if (before_[i].sa_handler == SIG_IGN) sigaction(kSignals[i], &before_[i], nullptr);  // a script's background job
+    }
+  }
+  ~StopOnSignals() {
+    for (int i = 0; i < 2; i++) sigaction(kSignals[i], &before_[i], nullptr);
+  }
+  StopOnSignals(const StopOnSignals &) = delete;
+
+ private:
+  static constexpr int kSignals[] = {SIGINT, SIGTERM};
+  struct sigaction before_[2];
+};
+
+// After a run that was stopped: says how much of it is finished, and lets the program exit with stop_code once the
+// harness, which knows nothing of it, has written the results and come to its end.
+inline void report_stop(int finished, int requests) {
+  if (stop_code == 0) return;
+  const char *reason = stop_code == 128 + SIGINT    ? "SIGINT"
+                       : stop_code == 128 + SIGTERM ? "SIGTERM"
+                                                    : "a device that failed";
+  fprintf(stderr, "stopped by %s: %d of %d requests are finished; the output lines of the others stay empty\n", reason,
+          finished, requests);
+  std::atexit([] {
+    fflush(nullptr);
+    _Exit(stop_code);
+  });
+}
+
+}  // namespace getp_hip

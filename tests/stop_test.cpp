@@ -1,0 +1,68 @@
+// What Ctrl-C, SIGTERM and a failed device do to the program's exit.
+#include "../hip/engine/stop.hpp"
+
+#include <gtest/gtest.h>
+
+using getp_hip::report_stop;
+using getp_hip::stop_code;
+using getp_hip::StopOnSignals;
+using testing::ExitedWithCode;
+
+namespace {
+
+// A run of seven requests that `event` stops after the third; then the harness's part, which ends in success.
+template <class Event>
+void run(Event event) {
+  {
+    const StopOnSignals signals;
+    event();
+    report_stop(3, 7);
+  }
+  exit(EXIT_SUCCESS);
+}
+
+TEST(Stop, TheExitCodeAndALineTellTheReason) {
+  EXPECT_EXIT(run([] { raise(SIGINT); }), ExitedWithCode(130), "stopped by SIGINT: 3 of 7 requests are finished");
+  EXPECT_EXIT(run([] { raise(SIGTERM); }), ExitedWithCode(143), "stopped by SIGTERM: 3 of 7 requests are finished");
+  EXPECT_EXIT(run([] { stop_code = EXIT_FAILURE; }), ExitedWithCode(1), "stopped by a device that failed: 3 of 7");
+  EXPECT_EXIT(run([] {}), ExitedWithCode(0), "^$");
+}
+
+TEST(Stop, WhatTheHarnessPrintsAtTheEndIsNotLost) {
+  const auto print_later = [] {
+    raise(SIGINT);
+    setvbuf(stderr, nullptr, _IOFBF, 4096);
+    fprintf(stderr, "the end");
+  };
+  EXPECT_EXIT(run(print_later), ExitedWithCode(130), "the end");
+}
+
+TEST(Stop, ASecondSignalEndsTheProgramAtOnce) {
+  const auto twice = [] {
+    raise(SIGINT);
+    raise(SIGTERM);
+    fprintf(stderr, "still here");
+  };
+  EXPECT_EXIT(run(twice), ExitedWithCode(143), "^$");
+}
+
+TEST(Stop, SignalsActAsBeforeOnceTheRunIsOver) {
+  EXPECT_EXIT(
+      {
+        { const StopOnSignals signals; }
+        raise(SIGINT);
+      },
+      testing::KilledBySignal(SIGINT), "");
+}
+
+TEST(Stop, AnIgnoredSignalStaysIgnored) {
+  const auto ignored = [] {
+    raise(SIGINT);
+    exit(stop_code);
+  };
+  signal(SIGINT, SIG_IGN);
+  EXPECT_EXIT(run(ignored), ExitedWithCode(0), "");
+  signal(SIGINT, SIG_DFL);
+}
+
+}  // namespace
