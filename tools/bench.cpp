@@ -153,7 +153,7 @@ int main(int argc, char **argv) {
   HIP_CHECK(hipSetDevice(gpu::pick_devices()[0]));
   const double copy = copy_bandwidth();  // before the model takes the memory
   auto start = std::chrono::steady_clock::now();
-  warm_up_forward(&transformer);
+  warm_up(&transformer, nullptr);
   printf("load: %.1f s\n", seconds_since(start));
   gpu::Device &device = gpu::node.devices[0];
   fill_caches(device);

@@ -9,7 +9,8 @@
 //
 // Two kernels. Few rows: matmul_stream_kernel, bound by reading w: a block makes 16 outputs of a tile of 16 rows (or 32
 // of 32), its waves take a chunk each in turn, straight from global memory.
-//   grid: blocks of outputs * row tiles . block: 256 . shared: the sums of a round of chunks
+//   grid: blocks of outputs * row tiles . block: a wave (of 64) a chunk, at most 256 . shared: the sums of a round of
+//   chunks
 // Many rows: matmul_tile_kernel, bound by the matrix cores: a block makes 128 outputs of 64 or 128 rows from stages of
 // 32 k in shared memory: tiles of w as they are; of x 16 rows of 4 octets a KB, swizzled so that neither copies nor
 // tiles meet in a bank.
@@ -203,12 +204,13 @@ __global__ void __launch_bounds__(256, 1) matmul_tile_kernel(MatmulArguments a) 
 // Strips: of 16 rows and of 16 outputs that a block works on.
 template <class Tile, int Terms, int Strips>
 __global__ void __launch_bounds__(256, 2) matmul_stream_kernel(MatmulArguments a) {
-  constexpr int kWaves = 256 / Tile::kWave, kRows = 16 * Strips, kRound = 16 / Strips, kAhead = 8 / Strips;
-  GETP_SHARED(float, chunk_sums, kRound *kRows *kRows);
+  constexpr int kRows = 16 * Strips, kPlaces = kRows * kRows, kRound = 16 / Strips, kAhead = 8 / Strips;
+  GETP_SHARED(float, chunk_sums, kRound *kPlaces);
+  GETP_SHARED(float, totals, kPlaces);
   const MatmulTile tile(a, (int)blockIdx.x % a.row_tiles, kRows);
   if (tile.count <= 0) return;
   const int first_output = (int)(blockIdx.x / a.row_tiles) * kRows;
-  const int lane = threadIdx.x % Tile::kWave, wave = threadIdx.x / Tile::kWave;
+  const int lane = threadIdx.x % Tile::kWave, wave = threadIdx.x / Tile::kWave, waves = blockDim.x / Tile::kWave;
 
   // What lies past the last output or row repeats it; nothing reads the sums.
   const uint4 *w[Strips];
@@ -226,9 +228,8 @@ __global__ void __launch_bounds__(256, 2) matmul_stream_kernel(MatmulArguments a
   const ptrdiff_t to_lo = a.lo - a.hi;
   constexpr int kChunkSteps = kMatmulChunk / kMatmulStep;
   const int chunks = (a.steps + kChunkSteps - 1) / kChunkSteps;
-  float totals[Strips * Strips] = {};  // the thread's places of the block's kRows * kRows
   for (int first_chunk = 0; first_chunk < chunks; first_chunk += kRound) {
-    for (int c = wave; c < kRound && first_chunk + c < chunks; c += kWaves) {
+    for (int c = wave; c < kRound && first_chunk + c < chunks; c += waves) {
       typename Tile::Sums sums[Strips][Strips] = {};
       const auto add_step = [&](int step, const typename Tile::Operand *weights) {
         GETP_UNROLL
@@ -272,18 +273,20 @@ __global__ void __launch_bounds__(256, 2) matmul_stream_kernel(MatmulArguments a
             sums[i][j].values[v];
     }
     __syncthreads();
-    for (int c = 0; c < kRound && first_chunk + c < chunks; c++) GETP_UNROLL
-    for (int i = 0; i < Strips * Strips; i++) totals[i] += chunk_sums[c * kRows * kRows + i * 256 + threadIdx.x];
+    for (int place = threadIdx.x; place < kPlaces; place += blockDim.x) {
+      float total = first_chunk > 0 ? totals[place] : 0;
+      for (int c = 0; c < kRound && first_chunk + c < chunks; c++) total += chunk_sums[c * kPlaces + place];
+      totals[place] = total;
+    }
     __syncthreads();
   }
-  GETP_UNROLL
-  for (int i = 0; i < Strips * Strips; i++) {
-    const int place = i * 256 + (int)threadIdx.x, r = place / kRows, o = first_output + place % kRows;
+  for (int place = threadIdx.x; place < kPlaces; place += blockDim.x) {
+    const int r = place / kRows, o = first_output + place % kRows;
     if (r >= tile.count || o >= a.d) continue;
     const int row = tile.row(a, r);
     MatmulOutput output;
     output.load(a, tile.matrix, o);
-    a.out[(size_t)row * a.d + o] = output.finish(totals[i], a.x_scales[row / a.share]);
+    a.out[(size_t)row * a.d + o] = output.finish(totals[place], a.x_scales[row / a.share]);
   }
 }
 
@@ -309,10 +312,11 @@ inline void launch_matmul(MatmulArguments a, int tile_rows, int terms, hipStream
       const size_t bytes = (size_t)kPipelineStages * (kMatmulOutputs + kTerms * kRows) * kMatmulStep * sizeof(fp16);
       HIP_LAUNCH_SHARED((matmul_tile_kernel<Tile, kTerms, kRows>), dim3(blocks), dim3(256), bytes, stream, a);
     };
+    const int chunks = (a.n + kMatmulChunk - 1) / kMatmulChunk, threads = std::min(256, 64 * chunks);
     if (tile_rows == 16)
-      HIP_LAUNCH((matmul_stream_kernel<Tile, kTerms, 1>), dim3(blocks), dim3(256), stream, a);
+      HIP_LAUNCH((matmul_stream_kernel<Tile, kTerms, 1>), dim3(blocks), dim3(threads), stream, a);
     else if (tile_rows == 32)
-      HIP_LAUNCH((matmul_stream_kernel<Tile, kTerms, 2>), dim3(blocks), dim3(256), stream, a);
+      HIP_LAUNCH((matmul_stream_kernel<Tile, kTerms, 2>), dim3(blocks), dim3(threads), stream, a);
     else if (tile_rows == 64)
       launch_tiles(std::integral_constant<int, 64>{});
     else
