@@ -1,7 +1,7 @@
 // expert_tiles: groups rows by their expert, so that a tile of rows reads its expert's matrix once
 //   experts (rows) int, each in [0, n_experts) . d_counts (n_experts) int: rows of each expert
 //   d_rows (rows) int: row numbers, ascending within each expert, experts ascending
-//   d_tiles (expert_tile_count): expert, first element of d_rows, count; those left over have count 0
+//   d_tiles (expert_tile_count): those of an expert beside each other; those left over have count 0
 //   grid: a block an expert . block: 256 . precondition: n_experts <= 1024
 #pragma once
 
@@ -12,7 +12,8 @@ namespace getp_hip {
 constexpr int kMaxExperts = 1024, kSmallestTile = 4;
 
 struct ExpertTile {
-  int expert, first, count;
+  int expert, first, count;         // rows [first, first + count) of d_rows
+  int first_tile, tiles_of_expert;  // its expert's tiles
 };
 
 // Rows grouped by expert on the device, in tiles of at most tile_rows; count 0: not grouped.
@@ -48,9 +49,10 @@ __global__ void __launch_bounds__(256) expert_tiles_kernel(ExpertTile *tiles, in
   const int count = counts[expert], own_tiles = (count + tile_rows - 1) / tile_rows;
   for (int i = thread; i < own_tiles; i += 256)
     tiles[first_tile + i] = {expert, first + i * tile_rows,
-                             count - i * tile_rows < tile_rows ? count - i * tile_rows : tile_rows};
+                             count - i * tile_rows < tile_rows ? count - i * tile_rows : tile_rows, first_tile,
+                             own_tiles};
   if (expert + 1 == (int)gridDim.x)
-    for (int i = first_tile + own_tiles + thread; i < tile_count; i += 256) tiles[i] = {0, 0, 0};
+    for (int i = first_tile + own_tiles + thread; i < tile_count; i += 256) tiles[i] = {0, 0, 0, i, 1};
 
   // Each thread takes a stretch of rows: counts its expert's, then writes them behind those of the threads before.
   const int stretch = (rows + 255) / 256, begin = thread * stretch;

@@ -1,26 +1,35 @@
-// swiglu: gate = min(gate, limit), up = clamp(up, -limit, limit), out = gate * sigmoid(1.702 * gate) * (up + 1)
-//                       reference: forward() in run.cpp; source: swiglu() of gpt_oss/torch/model.py in openai/gpt-oss
+// swiglu: gate = min(gate, limit), up = clamp(up, -limit, limit), out = gate * sigmoid(1.702 * gate) * (up + 1), and
+// out in split terms          reference: forward() in run.cpp; source: swiglu() of gpt_oss/torch/model.py in
+// openai/gpt-oss
 //   mlp1_out (rows, 2 * intermediate) f32, alternating gate, up . out (rows, intermediate) f32
-//   grid: (blocks over intermediate, rows) . block: 256, a thread an element
+//   split: see split_terms.hip
+//   grid: a block a row . block: 256, each thread strides over intermediate
 #pragma once
 
-#include "reduce.hpp"
+#include "split_terms.hip"
 
 namespace getp_hip {
 
-__global__ void swiglu_kernel(float *out, const float *mlp1_out, int intermediate, float limit) {
-  const int i = (int)(blockIdx.x * blockDim.x + threadIdx.x);
-  if (i >= intermediate) return;
-  const size_t at = (size_t)blockIdx.y * intermediate + i;
-  const float g = mlp1_out[2 * at], u = mlp1_out[2 * at + 1];  // comparisons, not fminf: a NaN must stay one
-  const float gate = g > limit ? limit : g, up = u > limit ? limit : u < -limit ? -limit : u;
-  out[at] = gate / (1.0f + expf(-1.702f * gate)) * (up + 1.0f);
+__global__ void __launch_bounds__(256)
+    swiglu_kernel(float *out, SplitRows split, const float *mlp1_out, int intermediate, float limit) {
+  const size_t row = (size_t)blockIdx.x * intermediate;
+  float largest = 0;
+  for (int i = threadIdx.x; i < intermediate; i += 256) {
+    const float2 gate_up = *(const float2 *)(mlp1_out + 2 * (row + i));
+    const float g = gate_up.x, u = gate_up.y;  // comparisons, not fminf: a NaN must stay one
+    const float gate = g > limit ? limit : g, up = u > limit ? limit : u < -limit ? -limit : u;
+    const float value = gate / (1.0f + expf(-1.702f * gate)) * (up + 1.0f);
+    out[row + i] = value;
+    largest = larger_size(largest, value);
+  }
+  if (split.d_hi) split_row<256>(split, blockIdx.x, out + row, intermediate, largest);
 }
 
-inline void swiglu(float *d_out, const float *d_mlp1_out, int rows, int intermediate, float limit, hipStream_t stream) {
-  HIP_REQUIRE(rows > 0 && rows <= 65535 && intermediate > 0);
-  HIP_LAUNCH(swiglu_kernel, dim3(block_count(intermediate, 256), rows), dim3(256), stream, d_out, d_mlp1_out,
-             intermediate, limit);
+inline void swiglu(float *d_out, SplitRows split, const float *d_mlp1_out, int rows, int intermediate, float limit,
+                   hipStream_t stream) {
+  HIP_REQUIRE(rows > 0 && intermediate > 0);
+  if (!can_split(intermediate)) split.d_hi = nullptr;
+  HIP_LAUNCH(swiglu_kernel, dim3(rows), dim3(256), stream, d_out, split, d_mlp1_out, intermediate, limit);
 }
 
 }  // namespace getp_hip

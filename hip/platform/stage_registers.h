@@ -2,7 +2,7 @@
 // so that the loads are in flight meanwhile.
 #pragma once
 
-constexpr int kPipelineStages = 2;
+constexpr int kPipelineStages = 2, kStageSteps = 1;
 
 template <int Count>
 struct StageCopy {
