@@ -204,7 +204,10 @@ __global__ void __launch_bounds__(256, 1) matmul_tile_kernel(MatmulArguments a) 
 // Strips: of 16 rows and of 16 outputs that a block works on.
 template <class Tile, int Terms, int Strips>
 __global__ void __launch_bounds__(256, 2) matmul_stream_kernel(MatmulArguments a) {
-  constexpr int kRows = 16 * Strips, kPlaces = kRows * kRows, kRound = 16 / Strips, kAhead = 8 / Strips;
+  constexpr int kRows = 16 * Strips, kPlaces = kRows * kRows;
+  // Chunks of a round: so few that two blocks fit into 64 KB. Steps whose weights are under way: as registers allow.
+  constexpr int kRound = Strips == 1 ? 16 : 256 / Tile::kWave, kUnits = Strips * Tile::kUnits;
+  constexpr int kAhead = kUnits > 4 ? 1 : kUnits > 2 ? 4 : 8;
   GETP_SHARED(float, chunk_sums, kRound *kPlaces);
   GETP_SHARED(float, totals, kPlaces);
   const MatmulTile tile(a, (int)blockIdx.x % a.row_tiles, kRows);
