@@ -100,11 +100,12 @@ __device__ inline const uint4 *weight_strip(const MatmulArguments &a, size_t mat
 template <class Tile, int Terms, int Rows>
 __global__ void __launch_bounds__(256, 1) matmul_tile_kernel(MatmulArguments a) {
   constexpr int kWaves = 256 / Tile::kWave, kStrips = kMatmulOutputs / 16, kRowStrips = Rows / 16;
-  // of a wave: strips of rows, strips of outputs
-  constexpr int kOwnRows = Rows == 128 && kWaves == 4 ? 4 : 2, kOwn = kStrips * kRowStrips / kOwnRows / kWaves;
+  // of a wave: strips of rows, strips of outputs (few where their operands take many registers)
+  constexpr int kOwnRows = Rows == 128 && (kWaves == 4 || Tile::kUnits == 4) ? 4 : 2,
+                kOwn = kStrips * kRowStrips / kOwnRows / kWaves;
   constexpr int kStage = (kStrips + Terms * kRowStrips) * 64;  // units
   constexpr int kCopiesW = kStrips / 4, kCopiesX = kRowStrips / 4;
-  GETP_SHARED_STAGES(stages, kPipelineStages * kStage);
+  GETP_SHARED_STAGES(stages, kSharedStages * kStage);
 
   const MatmulTile tile(a, (int)blockIdx.x % a.row_tiles, Rows);
   if (tile.count <= 0) return;
@@ -145,7 +146,7 @@ __global__ void __launch_bounds__(256, 1) matmul_tile_kernel(MatmulArguments a) 
   }
 
   typename Tile::Sums sums[kOwn][kOwnRows] = {}, totals[kOwn][kOwnRows] = {};
-  int stage = 0, next_stage = kPipelineStages - 1;
+  int stage = 0, next_stage = (kPipelineStages - 1) % kSharedStages;
   for (int step = 0; step < a.steps; step++) {
     copy.wait();
     __syncthreads();
@@ -169,8 +170,8 @@ __global__ void __launch_bounds__(256, 1) matmul_tile_kernel(MatmulArguments a) 
       sums[i][j].values[v] = 0;
     }
     copy.end();
-    stage = stage + 1 == kPipelineStages ? 0 : stage + 1;
-    next_stage = next_stage + 1 == kPipelineStages ? 0 : next_stage + 1;
+    stage = stage + 1 == kSharedStages ? 0 : stage + 1;
+    next_stage = next_stage + 1 == kSharedStages ? 0 : next_stage + 1;
   }
 
   // All that the results need is loaded before the first is stored.
@@ -312,7 +313,7 @@ inline void launch_matmul(MatmulArguments a, int tile_rows, int terms, hipStream
     constexpr int kTerms = decltype(term_count)::value;
     const auto launch_tiles = [&](auto rows) {
       constexpr int kRows = decltype(rows)::value;
-      const size_t bytes = (size_t)kPipelineStages * (kMatmulOutputs + kTerms * kRows) * kMatmulStep * sizeof(fp16);
+      const size_t bytes = (size_t)kSharedStages * (kMatmulOutputs + kTerms * kRows) * kMatmulStep * sizeof(fp16);
       HIP_LAUNCH_SHARED((matmul_tile_kernel<Tile, kTerms, kRows>), dim3(blocks), dim3(256), bytes, stream, a);
     };
     const int chunks = (a.n + kMatmulChunk - 1) / kMatmulChunk, threads = std::min(256, 64 * chunks);

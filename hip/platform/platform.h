@@ -12,7 +12,8 @@
 //   GETP_UNROLL                      before a loop over registers: unroll it (GPUs)
 //   GETP_SHARED_STAGES(name, count)  shared memory of `count` uint4, at most 64 KB (on NVIDIA's cards more), one a
 //                                    kernel; its launch passes getp_allow_shared(kernel, bytes) to HIP_LAUNCH_SHARED
-//   StageCopy<N>, kPipelineStages    copies N units of 16 bytes a thread to shared memory, kPipelineStages - 1 ahead
+//   StageCopy<N>, kPipelineStages    copies N units of 16 bytes a thread to shared memory, kPipelineStages - 1 ahead,
+//                                    into kSharedStages places in turn; end is called by the whole block
 //   load_once(pointer)               16 bytes of global memory that nobody reads again soon
 //   MatrixTile                       16 x 16 sums over 32 k on the matrix cores, by a wave; with_matrix_tile(launch)
 //                                    calls launch(tile) with the one to use. A lane holds units of 16 bytes:

@@ -2,7 +2,7 @@
 // is that of stage_registers.h.
 #pragma once
 
-constexpr int kPipelineStages = 4;
+constexpr int kPipelineStages = 4, kSharedStages = kPipelineStages;
 
 template <int Count>
 struct StageCopy {
