@@ -1,4 +1,4 @@
-"""What AMD's compilers make of the sources: warnings, scratch, spills, matrix instructions; builds of an untouched harness."""
+"""What AMD's compilers make of the sources: warnings, scratch, spills, matrix instructions; a harness's own builds."""
 
 import os
 import re
