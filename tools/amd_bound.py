@@ -80,8 +80,8 @@ def main():
           ["together", *(f"{1e3 * total:.1f}" for total in totals.values())],
           ["tok/s at most", *(f"{rows / total:,.0f}" for rows, total in totals.items())])
     for rows, kernels in bounds.items():
-        print(f"\n{rows} rows: units as shares of the bound, LDS cycles lost to conflicts, bytes of the 64-byte segments "
-              "touched by bytes asked for\n")
+        print(f"\n{rows} rows: units as shares of the bound; LDS cycles lost to conflicts; bytes of 64-byte segments that "
+              "are touched, by bytes asked for\n")
         table(["kernel", "ms", *UNITS, "conflicts", "segments"],
               *([kernel, *each.details()] for kernel, each in kernels.items()))
 
