@@ -1,4 +1,4 @@
-"""What AMD's compilers make of the sources: warnings, scratch, spills, and the builds of an untouched harness."""
+"""What AMD's compilers make of the sources: warnings, scratch, spills, matrix instructions; a harness's own builds."""
 
 import os
 import re
@@ -13,7 +13,7 @@ SOURCES = ["run.cpp", "tokenizer.cpp"]
 needs_hipcc = pytest.mark.skipif(not shutil.which("hipcc"), reason="hipcc is not installed (Debian: hipcc)")
 needs_clang19 = pytest.mark.skipif(
     not (shutil.which("clang++-19") and shutil.which("hipcc")),
-    reason="clang++-19 or HIP is not installed (Debian: clang-19 clang-tools-19 lld-19 hipcc)",
+    reason="clang++-19 or HIP is not installed (Debian: clang-19 clang-tools-19 lld-19 llvm-19 hipcc)",
 )
 
 
@@ -24,41 +24,72 @@ def compiled(command, cwd=ROOT):
     return done.stderr
 
 
-def kernel_resources(assembly):
-    """Name -> the figures of the code object's metadata, for each kernel in a device assembly file."""
+def printed(command):
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def code_object(program, arch):
+    """The device code for arch in a program or object file, as a file beside it."""
+    fat, code = f"{program}.fat", f"{program}.{arch}"
+    compiled(["llvm-objcopy-19", "--dump-section", f".hip_fatbin={fat}", str(program), "/dev/null"])
+    compiled(["clang-offload-bundler-19", "--type=o", "--unbundle", f"--targets=hipv4-amdgcn-amd-amdhsa--{arch}",
+              f"--input={fat}", f"--output={code}"])
+    return code
+
+
+def kernel_resources(code):
+    """Name -> the figures of the metadata, for each kernel of a code object."""
+    notes = printed(["llvm-readelf-19", "--notes", code])
     kernels = {}
-    for block in re.split(r"\n  - \.a(?:gpr_count|rgs):", assembly.split("amdhsa.kernels:")[1])[1:]:
+    for block in re.split(r"\n\s+- \.a(?:gpr_count|rgs):", notes.split("amdhsa.kernels:")[1])[1:]:
         name = re.search(r"^\s+\.name:\s+(\S+)", block, re.M).group(1)
         kernels[name] = {k: int(v) for k, v in re.findall(r"^\s+\.(\w+):\s+(\d+)$", block, re.M)}
     return kernels
 
 
-@needs_hipcc
-def test_gfx90a_optimised_has_no_scratch_and_no_spills(tmp_path):
-    flags = ["--std=c++17", "-O3", "-Wall", "-Wextra", "-Werror", "--offload-arch=gfx90a"]
-    compiled(["hipcc", *flags, *SOURCES, "-o", str(tmp_path / "run"), "-lm"])
-    # Linker flags that hipcc adds by itself are unused when only compiling, hence -Wno-unused-command-line-argument.
-    compiled(["hipcc", *flags, "-Wno-unused-command-line-argument", "--cuda-device-only", "-S", "run.cpp", "-o",
-              str(tmp_path / "run.s")])
-    kernels = kernel_resources((tmp_path / "run.s").read_text())
+def without_scratch(used):
+    return not (used["private_segment_fixed_size"] or used["vgpr_spill_count"] or used["sgpr_spill_count"])
+
+
+MATRIX_INSTRUCTIONS = {"gfx90a": "v_mfma_f32_16x16x16f16", "gfx942": "v_mfma_f32_16x16x16_f16",
+                       "gfx1100": "v_wmma_f32_16x16x16_f16", "gfx1151": "v_wmma_f32_16x16x16_f16"}
+
+
+def check_kernels(program, arch):
+    """No kernel uses scratch or spills, and products use the matrix cores."""
+    code = code_object(program, arch)
+    kernels = kernel_resources(code)
     assert len(kernels) >= 20, sorted(kernels)
     for name, used in kernels.items():
-        assert used["private_segment_fixed_size"] == 0, f"{name} uses scratch: {used}"
-        assert used["vgpr_spill_count"] == 0 and used["sgpr_spill_count"] == 0, f"{name} spills: {used}"
+        assert without_scratch(used), f"{name} uses scratch or spills: {used}"
+    products = {name for name in kernels if re.search("matmul_(stream|tile)_kernel", name)}
+    assert len(products) == 8, products  # two kernels, one term and two, two sizes
+    functions = re.split(r"^[0-9a-f]+ <(\w+)>:$", printed(["llvm-objdump-19", "-d", code]), flags=re.M)
+    for name, body in zip(functions[1::2], functions[2::2]):
+        uses = MATRIX_INSTRUCTIONS[arch] in body
+        assert uses == (name in products), f"{name} {'uses' if uses else 'does not use'} the matrix cores"
 
 
 @needs_hipcc
-def test_the_check_for_spills_can_fail(tmp_path):
+@needs_clang19
+def test_gfx90a_optimised_has_no_scratch_and_uses_matrix_cores(tmp_path):
+    compiled(["hipcc", "--std=c++17", "-O3", "-Wall", "-Wextra", "-Werror", "--offload-arch=gfx90a", *SOURCES, "-o",
+              str(tmp_path / "run"), "-lm"])
+    check_kernels(tmp_path / "run", "gfx90a")
+
+
+@needs_clang19
+@pytest.mark.parametrize("arch", ["gfx90a", "gfx1100"])
+def test_the_check_for_spills_can_fail(tmp_path, arch):
     source = tmp_path / "spill.cpp"
     source.write_text(
         "#include <hip/hip_runtime.h>\n"
         "__global__ void spills(int *out, int n) { int a[64]; for (int i = 0; i < 64; i++) a[i] = out[i];\n"
         "  for (int i = 0; i < n; i++) a[out[i] & 63] += i; for (int i = 0; i < 64; i++) out[i] = a[i]; }\n"
     )
-    compiled(["hipcc", "-O3", "--offload-arch=gfx90a", "--cuda-device-only", "-S", str(source), "-o",
-              str(tmp_path / "spill.s")])
-    (used,) = kernel_resources((tmp_path / "spill.s").read_text()).values()
-    assert used["private_segment_fixed_size"] > 0
+    compiled(["tools/clang_hip.sh", arch, "-O3", "-c", str(source), "-o", str(tmp_path / "spill.o")])
+    (used,) = kernel_resources(code_object(tmp_path / "spill.o", arch)).values()
+    assert not without_scratch(used)
 
 
 @needs_hipcc
@@ -73,11 +104,11 @@ def test_hipcc_without_an_architecture(tmp_path):
 
 
 @needs_clang19
-@pytest.mark.parametrize("arch", ["gfx90a", "gfx942", "gfx1100", "gfx1151"])
-def test_clang19_compiles_and_links(tmp_path, arch):
+@pytest.mark.parametrize("arch", MATRIX_INSTRUCTIONS)
+def test_clang19_optimised_has_no_scratch_and_uses_matrix_cores(tmp_path, arch):
     compiled(["tools/clang_hip.sh", arch, "--std=c++17", "-O3", "-Wall", "-Wextra", "-Werror", *SOURCES, "-o",
               str(tmp_path / "run")])
-    assert (tmp_path / "run").stat().st_size > 0
+    check_kernels(tmp_path / "run", arch)
 
 
 def test_plain_gxx_needs_no_flag_but_the_standard(tmp_path):

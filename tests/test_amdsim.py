@@ -78,6 +78,16 @@ def test_getp_gives_the_references_tokens(programs, seven_m, expected, tmp_path,
     assert f"device {card} (amd back end)" in done.stderr
 
 
+def test_products_of_many_rows_are_bound_by_the_matrix_cores():
+    """At full batches nothing that the simulated card counts keeps its matrix cores from 80 % of their peak."""
+    done = subprocess.run(["tools/amd_bound.py", "1870"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    for product in ["w_qkv", "w_o", "w_mlp1", "w_mlp2", "w_out"]:
+        found = re.search(rf"^\| {product} \| [\d.]+ matrix, (\d+) % \|$", done.stdout, re.M)
+        assert found and int(found[1]) >= 80, f"{product}:\n{done.stdout}"
+        assert re.search(rf"^\| {product} .*\| 0 % \| 1.0\d \|$", done.stdout, re.M), f"{product} conflicts:\n{done.stdout}"
+
+
 @pytest.mark.skipif(not FULL, reason="only in ./run.sh test --full")
 @pytest.mark.parametrize("build", [GFX942, GFX1100])
 def test_getp_of_all_prompts(programs, reference, seven_m, tmp_path, build):

@@ -112,13 +112,14 @@ __device__ inline const uint4 *weight_strip(const MatmulArguments &a, size_t mat
 template <class Tile, int Terms, int Rows>
 __global__ void __launch_bounds__(256, 1) matmul_tile_kernel(MatmulArguments a) {
   constexpr int kWaves = 256 / Tile::kWave, kStrips = kMatmulOutputs / 16, kRowStrips = Rows / 16;
-  // of a wave: strips of rows, strips of outputs
-  constexpr int kOwnRows = Rows == 128 && kWaves == 4 ? 4 : 2, kOwn = kStrips * kRowStrips / kOwnRows / kWaves;
+  // of a wave: strips of rows, strips of outputs (few where their operands take many registers)
+  constexpr int kOwnRows = Rows == 128 && (kWaves == 4 || Tile::kUnits == 4) ? 4 : 2,
+                kOwn = kStrips * kRowStrips / kOwnRows / kWaves;
   constexpr int kStep = (kStrips + Terms * kRowStrips) * 64, kStage = kStageSteps * kStep;  // units
   constexpr int kCopiesW = kStageSteps * kStrips / 4, kOctets = 4 * kStageSteps, kPassRows = 256 / kOctets;
   constexpr int kCopiesX = Rows / kPassRows;
   static_assert(kMatmulChunk % (kStageSteps * kMatmulStep) == 0, "a chunk is made of whole stages");
-  GETP_SHARED_STAGES(stages, kPipelineStages * kStage);
+  GETP_SHARED_STAGES(stages, kSharedStages * kStage);
 
   const MatmulTile tile(a, Rows, kMatmulOutputs);
   if (tile.count <= 0) return;
@@ -173,7 +174,7 @@ __global__ void __launch_bounds__(256, 1) matmul_tile_kernel(MatmulArguments a) 
 
   typename Tile::Sums sums[kOwn][kOwnRows] = {}, totals[kOwn][kOwnRows] = {};
   const int stage_count = (a.steps + kStageSteps - 1) / kStageSteps;
-  int stage = 0, next_stage = kPipelineStages - 1;
+  int stage = 0, next_stage = (kPipelineStages - 1) % kSharedStages;
   for (int number = 0; number < stage_count; number++) {
     copy.wait();
     __syncthreads();
@@ -202,8 +203,8 @@ __global__ void __launch_bounds__(256, 1) matmul_tile_kernel(MatmulArguments a) 
       }
     }
     copy.end();
-    stage = stage + 1 == kPipelineStages ? 0 : stage + 1;
-    next_stage = next_stage + 1 == kPipelineStages ? 0 : next_stage + 1;
+    stage = stage + 1 == kSharedStages ? 0 : stage + 1;
+    next_stage = next_stage + 1 == kSharedStages ? 0 : next_stage + 1;
   }
 
   // All that the results need is loaded before the first is stored.
@@ -237,7 +238,10 @@ __global__ void __launch_bounds__(256, 1) matmul_tile_kernel(MatmulArguments a) 
 // Strips: of 16 rows and of 16 outputs that a block works on.
 template <class Tile, int Terms, int Strips>
 __global__ void __launch_bounds__(256, Strips == 1 ? 3 : 2) matmul_stream_kernel(MatmulArguments a) {
-  constexpr int kRows = 16 * Strips, kPlaces = kRows * kRows, kRound = 16 / Strips, kAhead = 4 / Strips;
+  constexpr int kRows = 16 * Strips, kPlaces = kRows * kRows;
+  // Chunks of a round: so few that two blocks fit into 64 KB. Steps whose weights are under way: as registers allow.
+  constexpr int kRound = Strips == 1 ? 16 : 256 / Tile::kWave, kUnits = Strips * Tile::kUnits;
+  constexpr int kAhead = kUnits > 4 ? 1 : kUnits > 1 ? 4 : 8;
   GETP_SHARED(float, chunk_sums, kRound *kPlaces);
   GETP_SHARED(float, totals, kPlaces);
   const MatmulTile tile(a, kRows, kRows);
@@ -341,7 +345,7 @@ inline void launch_matmul(MatmulArguments a, int tile_rows, int terms, hipStream
     const auto launch_tiles = [&](auto rows) {
       constexpr int kRows = decltype(rows)::value;
       const size_t step = (kMatmulOutputs + kTerms * kRows) * kMatmulStep * sizeof(fp16);
-      const size_t bytes = kPipelineStages * kStageSteps * step;
+      const size_t bytes = kSharedStages * kStageSteps * step;
       HIP_LAUNCH_SHARED((matmul_tile_kernel<Tile, kTerms, kRows>), dim3(blocks), dim3(256), bytes, stream, a);
     };
     const int chunks = (a.n + kMatmulChunk - 1) / kMatmulChunk, threads = std::min(256, 64 * chunks);

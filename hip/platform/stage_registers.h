@@ -1,8 +1,10 @@
 // StageCopy where a copy to shared memory goes through registers: begun before a stage is multiplied, ended after it,
-// so that the loads are in flight meanwhile.
+// so that the loads are in flight meanwhile. One stage is multiplied while the next waits in registers: with two in
+// shared memory gfx9's CUs (64 KB, registers for two) would have room for one block of 128 rows, and nothing would run
+// while it waits at a barrier.
 #pragma once
 
-constexpr int kPipelineStages = 2, kStageSteps = 1;
+constexpr int kPipelineStages = 2, kSharedStages = 1, kStageSteps = 1;
 
 template <int Count>
 struct StageCopy {
@@ -16,6 +18,7 @@ struct StageCopy {
   }
   __device__ void commit() {}  // all of a stage have begun
   __device__ void end() {
+    __syncthreads();  // all threads have read the stage before
     GETP_UNROLL
     for (int i = 0; i < Count; i++) *to[i] = held[i];
   }

@@ -1,0 +1,87 @@
+// What a step of gpt-oss-20b's shape launches most of, a few blocks of each, for the simulated card to count:
+//   amd_bound PRODUCT|ATTENTION ROWS TERMS        (tools/amd_bound.py runs it)
+// Prints launches a step, and of a launch the blocks, the bytes that it must move at least (0: those that the run
+// touched, scaled) and the FLOPs that it is asked for (each term of an activation counts).
+#include <map>
+#include <string>
+
+#include "../fatal.hpp"
+#include "../hip/kernels/attention.hip"
+#include "../hip/kernels/matmul.hip"
+
+using namespace getp_hip;
+
+namespace {
+
+constexpr int kLayers = 24, kHidden = 2880, kHeads = 64, kKvHeads = 8, kHeadDim = 64, kExperts = 32, kChosen = 4;
+constexpr int kQ = kHeads * kHeadDim, kKv = kKvHeads * kHeadDim, kVocab = 201088;
+constexpr int kWindow = 128, kSeen = 512;  // positions: requests of 1,024 steps see 512 on average
+
+template <class T>
+T *zeros(size_t count) {
+  T *values = device_alloc<T>(count);
+  HIP_CHECK(hipMemset(values, 0, count * sizeof(T)));
+  return values;
+}
+
+int *device(const std::vector<int> &values) {
+  int *copy = device_alloc<int>(values.size());
+  HIP_CHECK(hipMemcpy(copy, values.data(), values.size() * sizeof(int), hipMemcpyHostToDevice));
+  return copy;
+}
+
+void print(int launches, size_t blocks, size_t bytes, double flops) {
+  printf("%d %zu %zu %.0f\n", launches, blocks, bytes, flops);
+}
+
+struct Product {
+  int launches, d, n;
+  bool of_experts;
+};
+const std::map<std::string, Product> kProducts = {
+    {"w_qkv", {kLayers, kQ + 2 * kKv, kHidden, false}}, {"w_o", {kLayers, kHidden, kQ, false}},
+    {"router", {kLayers, kExperts, kHidden, false}},    {"w_mlp1", {kLayers, 2 * kHidden, kHidden, true}},
+    {"w_mlp2", {kLayers, kHidden, kHidden, true}},      {"w_out", {1, kVocab, kHidden, false}}};
+
+// Runs at most 256 rows and outputs of one matrix. Experts are chosen evenly.
+void run_product(const Product &p, int batch, int terms) {
+  const int matrices = p.of_experts ? std::min(kExperts, batch * kChosen) : 1;
+  const int rows = p.of_experts ? (batch * kChosen + matrices - 1) / matrices : batch;
+  const int tile_rows = matmul_tile_rows(rows, p.d), outputs = tile_rows <= 32 ? tile_rows : kMatmulOutputs;
+  const int own_rows = std::min(rows, 256), own_d = std::min(p.d, 256);
+  DeviceMatrix w;
+  w.shaped(1, own_d, p.n);
+  launch_matmul({zeros<float>((size_t)own_rows * own_d), zeros<fp16>(w.padded_count()), zeros<float>(own_d), nullptr,
+                 zeros<fp16>((size_t)own_rows * p.n), zeros<fp16>((size_t)own_rows * p.n), zeros<float>(own_rows),
+                 nullptr, nullptr, nullptr, 1, own_rows, p.n, own_d, (own_rows + tile_rows - 1) / tile_rows},
+                tile_rows, terms, nullptr);
+  const size_t values = (size_t)p.n * p.d + (size_t)terms * rows * p.n;
+  print(p.launches, (size_t)matrices * ((rows + tile_rows - 1) / tile_rows) * ((p.d + outputs - 1) / outputs),
+        matrices * (sizeof(fp16) * values + sizeof(float) * rows * p.d),
+        2.0 * terms * batch * (p.of_experts ? kChosen : 1) * p.n * p.d);
+}
+
+// Of one layer in two; runs one or two rows.
+void run_attention(int window, int batch) {
+  const int rows = std::min(batch, 2), length = window ? window : kSeen;
+  float *cache = zeros<float>((size_t)rows * 2 * length * kKv), *out = zeros<float>((size_t)rows * 2 * kQ);
+  attention(out, nullptr, out + rows * kQ, cache, cache + (size_t)rows * length * kKv, zeros<float>(kHeads),
+            device(std::vector<int>(rows, kSeen - 1)), device({0, rows - 1}), kSeen - 1, rows, kHeads, kKvHeads,
+            kHeadDim, length, window, nullptr);
+  print(kLayers / 2, (size_t)batch * kKvHeads, 0, 0);
+}
+
+}  // namespace
+
+int main(int argc, char **argv) {
+  if (argc != 4) fatal("usage: amd_bound PRODUCT|ATTENTION ROWS TERMS");
+  const std::string what = argv[1];
+  const int rows = atoi(argv[2]), terms = atoi(argv[3]);
+  if (what == "attention_window" || what == "attention_all")
+    run_attention(what == "attention_all" ? 0 : kWindow, rows);
+  else if (kProducts.count(what))
+    run_product(kProducts.at(what), rows, terms);
+  else
+    fatal("amd_bound: no product '%s'", argv[1]);
+  HIP_CHECK(hipDeviceSynchronize());
+}
