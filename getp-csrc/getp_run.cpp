@@ -157,7 +157,8 @@ static void forward_rows(Transformer *transformer, getp_hip::Device &device, con
     gpu::expert_linear(s.mlp1_out, w.w_mlp1.from(l * experts), w.b_mlp1 + l * experts * 2 * inter, s.t, split, s.topk_i,
                        tiles, k, rows * k, stream);
     see(Stage::kMlp1, l, s.mlp1_out);
-    gpu::swiglu(s.gate_up, split, s.mlp1_out, rows * k, inter, p.swiglu_limit, stream);
+    gpu::swiglu(w.w_mlp2.in_fp16 && !gpu::parity.on() ? nullptr : s.gate_up, split, s.mlp1_out, rows * k, inter,
+                p.swiglu_limit, stream);
     see(Stage::kSwiglu, l, s.gate_up);
     gpu::expert_linear(s.tb2, w.w_mlp2.from(l * experts), w.b_mlp2 + l * experts * hidden, s.gate_up, split, s.topk_i,
                        tiles, 1, rows * k, stream);

@@ -27,7 +27,7 @@ __global__ void __launch_bounds__(Block)
     out[row + i] = value;
     largest = larger_size(largest, value);
   }
-  if (split.d_hi) split_row<Block>(split, blockIdx.x, out + row, hidden, largest);
+  if (split.d_hi) split_row<Block>(split, blockIdx.x, hidden, largest, [&](int i) { return out[row + i]; });
 }
 
 inline void rmsnorm(float *d_out, SplitRows split, float *d_x, const float *d_add, const float *d_w, int rows,

@@ -22,18 +22,17 @@ struct SplitRows {
 // Elements from one split row of n values to the next: whole steps of the matrix cores.
 __host__ __device__ inline int split_pitch(int n) { return (n + 31) / 32 * 32; }
 
-// Splits row `row` of the block: values (n) f32, of which each thread has written or seen those it can name, `largest`
-// the largest |value| that the thread has seen.
-template <int Block>
-__device__ inline void split_row(const SplitRows &split, size_t row, const float *values, int n, float largest) {
-  const unsigned exponent = split_exponent(block_reduce<Block>(largest, Max{}));  // a barrier: all values are written
+// Splits row `row`: value(i) for i < n, `largest` the largest |value| that the thread has seen of those it knows, all
+// of which some thread knows. Values may be what other threads have written before.
+template <int Block, class Value>
+__device__ inline void split_row(const SplitRows &split, size_t row, int n, float largest, Value value) {
+  const unsigned exponent = split_exponent(block_reduce<Block>(largest, Max{}));  // a barrier, too
   const float scale = power_of_two(exponent);
   if (threadIdx.x == 0) split.d_scales[row] = power_of_two(254u - exponent);
   const int pitch = split_pitch(n);
   unsigned *hi = (unsigned *)(split.d_hi + row * pitch), *lo = (unsigned *)(split.d_lo + row * pitch);
   for (int i = threadIdx.x; i < pitch / 2; i += Block) {
-    const float2 pair = 2 * i < n ? *(const float2 *)(values + 2 * i) : float2{0, 0};
-    const float a = pair.x * scale, b = pair.y * scale;
+    const float a = 2 * i < n ? value(2 * i) * scale : 0, b = 2 * i < n ? value(2 * i + 1) * scale : 0;
     const fp16 hi_a = to_fp16(a), hi_b = to_fp16(b);
     hi[i] = hi_a.bits | (unsigned)hi_b.bits << 16;
     lo[i] = to_fp16(a - to_float(hi_a)).bits | (unsigned)to_fp16(b - to_float(hi_b)).bits << 16;
@@ -46,7 +45,7 @@ __global__ void __launch_bounds__(256) split_terms_kernel(SplitRows split, const
   const float *row = x + (size_t)blockIdx.x * n;
   float largest = 0;
   for (int i = threadIdx.x; i < n; i += 256) largest = larger_size(largest, row[i]);
-  split_row<256>(split, blockIdx.x, row, n, largest);
+  split_row<256>(split, blockIdx.x, n, largest, [&](int i) { return row[i]; });
 }
 
 // Whether rows of n values are multiplied in FP16 at all.
