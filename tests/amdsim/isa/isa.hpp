@@ -80,7 +80,11 @@ constexpr bool is_float = std::is_same_v<T, float> || std::is_same_v<T, double> 
 template <class T>
 constexpr bool is_16_bit = std::is_same_v<T, Half> || std::is_same_v<T, uint16_t> || std::is_same_v<T, int16_t>;
 
-inline float flushed(float x) { return std::fabs(x) < 0x1p-126f ? std::copysign(0.0f, x) : x; }
+// By bits: a comparison of floats may trap, and compilers then leave loops of it alone.
+inline float flushed(float x) {
+  const uint32_t bits = std::bit_cast<uint32_t>(x);
+  return std::bit_cast<float>(bits & (bits & 0x7f800000 ? ~0u : 0x80000000u));
+}
 
 // ------------------------------------------------------------------------------------------------------- definitions
 

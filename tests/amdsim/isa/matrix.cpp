@@ -125,13 +125,14 @@ double fp8_value(uint32_t bits, int mantissa_bits, int bias) {  // the "fnuz" ki
   return sign ? -magnitude : magnitude;
 }
 
+const std::vector<float> halves = [] {
+  std::vector<float> table(65536);
+  for (uint32_t i = 0; i < 65536; i++) table[i] = float(Half{uint16_t(i)}.value());
+  return table;
+}();
+
 // The value of a 16-bit or smaller float, without arithmetic: halves are looked up.
-float small_value(Type type, uint32_t bits) {
-  static const std::vector<float> halves = [] {
-    std::vector<float> table(65536);
-    for (uint32_t i = 0; i < 65536; i++) table[i] = float(Half{uint16_t(i)}.value());
-    return table;
-  }();
+inline float small_value(Type type, uint32_t bits) {
   switch (type) {
     case Type::fp16:
       return halves[bits];
@@ -261,13 +262,15 @@ void run_float(Wave &w, const Op &op) {
         for (int k = 0; k < K; k++)
           for (int j = 0; j < N; j++) sum[j] = __builtin_fmaf(x[k], y[k * N + j], sum[j]);
       } else if constexpr (O == Order::groups_of_4) {
-        const int group = std::min(K, 4);
-        for (int k = 0; k < K; k += group)
-          for (int j = 0; j < N; j++) {
-            float p[4] = {};
-            for (int g = 0; g < group; g++) p[g] = flushed(x[k + g] * y[(k + g) * N + j]);
-            sum[j] = flushed(sum[j] + flushed(flushed(p[0] + p[1]) + flushed(p[2] + p[3])));
-          }
+        static constexpr float none[32] = {};  // where K is less than 4
+        for (int k = 0; k < K; k += 4) {
+          const auto product = [&](int g, int j) {
+            return flushed((k + g < K ? x[k + g] : 0.0f) * (k + g < K ? y + (k + g) * N : none)[j]);
+          };
+          for (int j = 0; j < N; j++)
+            sum[j] = flushed(sum[j] + flushed(flushed(product(0, j) + product(1, j)) +
+                                              flushed(product(2, j) + product(3, j))));
+        }
       } else {
         const int group = O == Order::pairs ? 2 : std::min(K, matrix.type[0] == Type::xf32 ? 4 : 8);
         for (int k = 0; k < K; k += group)
