@@ -134,6 +134,9 @@ inline hipError_t copy(void *to, const void *from, size_t bytes, hipMemcpyKind k
   static char name##_site;             \
   type *const name = (type *)getp_host::current_block->shared(&name##_site, #name, sizeof(type) * (count))
 
+// Two groups of 32 lanes: switching between threads costs more than what they do.
+constexpr int block_threads(int) { return 64; }
+
 constexpr int kDefaultBatch = 32;  // requests at a time: more would not be faster
 
 #define GETP_UNROLL_4
