@@ -1,13 +1,15 @@
 // rmsnorm: x[r,i] += add[r,i], out[r,i] = x[r,i] * w[i] / sqrt(mean_i x[r,i]^2 + 1e-5), and out in split terms
 //                                                                              reference: rmsnorm() in run.cpp
 //   x, out, add (rows, hidden) f32, add may be none . w (hidden) f32 . split: see split_terms.hip
-//   grid: a block a row . block: 512, each thread strides over hidden
+//   grid: a block a row . block: kNormThreads, each thread strides over hidden
 //   order: a thread's elements ascending, then block_reduce: depends on hidden alone
 #pragma once
 
 #include "split_terms.hip"
 
 namespace getp_hip {
+
+constexpr int kNormThreads = block_threads(512);
 
 template <int Block>
 __global__ void __launch_bounds__(Block)
@@ -34,7 +36,8 @@ inline void rmsnorm(float *d_out, SplitRows split, float *d_x, const float *d_ad
                     int hidden, hipStream_t stream) {
   HIP_REQUIRE(rows > 0 && hidden > 0 && d_out != d_x);
   if (!can_split(hidden)) split.d_hi = nullptr;
-  HIP_LAUNCH((rmsnorm_kernel<512>), dim3(rows), dim3(512), stream, d_out, split, d_x, d_add, d_w, hidden);
+  HIP_LAUNCH((rmsnorm_kernel<kNormThreads>), dim3(rows), dim3(kNormThreads), stream, d_out, split, d_x, d_add, d_w,
+             hidden);
 }
 
 }  // namespace getp_hip

@@ -1,16 +1,18 @@
 // split_terms: x[r,i] = (hi[r,i] + lo[r,i]) * scale[r] but for what FP16 cannot hold: activations as matrix cores take
 // them
 //   x (rows, n) f32 . hi, lo (rows, split_pitch(n)) fp16, zeros past n . scale (rows) f32, a power of two that brings
-//   the row's largest value to 2^14 .. 2^15 hi is the nearest FP16 value, lo the nearest to what is left: together 22
-//   bits of a value within 2^18 of the row's largest, and an error of at most 2^-40 of the largest below (2^-29 where
-//   matrix cores flush what is subnormal) grid: a block a row . block: 256 . does nothing where n % 8 != 0: such rows
-//   are not multiplied in FP16
+//   the row's largest value to 2^14 .. 2^15
+//   hi is the nearest FP16 value, lo the nearest to what is left: together 22 bits of a value within 2^18 of the row's
+//   largest, and an error of at most 2^-40 of the largest below (2^-29 where matrix cores flush what is subnormal)
+//   grid: a block a row . block: kSplitThreads . does nothing where n % 8 != 0: such rows are not multiplied in FP16
 #pragma once
 
 #include "../fp16.hpp"
 #include "reduce.hpp"
 
 namespace getp_hip {
+
+constexpr int kSplitThreads = block_threads(256);
 
 // Rows in split form; `lo` takes part where terms is 2.
 struct SplitRows {
@@ -41,11 +43,11 @@ __device__ inline void split_row(const SplitRows &split, size_t row, int n, floa
 
 __device__ inline float larger_size(float largest, float value) { return Max{}(value < 0 ? -value : value, largest); }
 
-__global__ void __launch_bounds__(256) split_terms_kernel(SplitRows split, const float *x, int n) {
+__global__ void __launch_bounds__(kSplitThreads) split_terms_kernel(SplitRows split, const float *x, int n) {
   const float *row = x + (size_t)blockIdx.x * n;
   float largest = 0;
-  for (int i = threadIdx.x; i < n; i += 256) largest = larger_size(largest, row[i]);
-  split_row<256>(split, blockIdx.x, n, largest, [&](int i) { return row[i]; });
+  for (int i = threadIdx.x; i < n; i += kSplitThreads) largest = larger_size(largest, row[i]);
+  split_row<kSplitThreads>(split, blockIdx.x, n, largest, [&](int i) { return row[i]; });
 }
 
 // Whether rows of n values are multiplied in FP16 at all.
@@ -53,7 +55,7 @@ inline bool can_split(int n) { return n % 8 == 0; }
 
 inline void split_terms(const SplitRows &split, const float *d_x, int rows, int n, hipStream_t stream) {
   HIP_REQUIRE(rows > 0 && n > 0 && (uintptr_t)d_x % 16 == 0);
-  if (can_split(n)) HIP_LAUNCH(split_terms_kernel, dim3(rows), dim3(256), stream, split, d_x, n);
+  if (can_split(n)) HIP_LAUNCH(split_terms_kernel, dim3(rows), dim3(kSplitThreads), stream, split, d_x, n);
 }
 
 }  // namespace getp_hip

@@ -2,8 +2,8 @@
 // out in split terms          reference: forward() in run.cpp; source: swiglu() of gpt_oss/torch/model.py in
 // openai/gpt-oss
 //   mlp1_out (rows, 2 * intermediate) f32, alternating gate, up . out (rows, intermediate) f32 or none: whoever takes
-//   the split form alone saves its traffic . split: see split_terms.hip grid: a block a row . block: 256, each thread
-//   strides over intermediate
+//   the split form alone saves its traffic . split: see split_terms.hip
+//   grid: a block a row . block: kSplitThreads, each thread strides over intermediate
 #pragma once
 
 #include "split_terms.hip"
@@ -16,25 +16,25 @@ __device__ inline float swiglu_value(const float *gate_up, float limit) {
   return gate / (1.0f + expf(-1.702f * gate)) * (up + 1.0f);
 }
 
-__global__ void __launch_bounds__(256)
+__global__ void __launch_bounds__(kSplitThreads)
     swiglu_kernel(float *out, SplitRows split, const float *mlp1_out, int intermediate, float limit) {
   const size_t row = (size_t)blockIdx.x * intermediate;
   float largest = 0;
-  for (int i = threadIdx.x; i < intermediate; i += 256) {
+  for (int i = threadIdx.x; i < intermediate; i += kSplitThreads) {
     const float value = swiglu_value(mlp1_out + 2 * (row + i), limit);
     if (out) out[row + i] = value;
     largest = larger_size(largest, value);
   }
   if (!split.d_hi) return;
-  split_row<256>(split, blockIdx.x, intermediate, largest,
-                 [&](int i) { return swiglu_value(mlp1_out + 2 * (row + i), limit); });
+  split_row<kSplitThreads>(split, blockIdx.x, intermediate, largest,
+                           [&](int i) { return swiglu_value(mlp1_out + 2 * (row + i), limit); });
 }
 
 inline void swiglu(float *d_out, SplitRows split, const float *d_mlp1_out, int rows, int intermediate, float limit,
                    hipStream_t stream) {
   if (!can_split(intermediate)) split.d_hi = nullptr;
   HIP_REQUIRE(rows > 0 && intermediate > 0 && (d_out || split.d_hi));
-  HIP_LAUNCH(swiglu_kernel, dim3(rows), dim3(256), stream, d_out, split, d_mlp1_out, intermediate, limit);
+  HIP_LAUNCH(swiglu_kernel, dim3(rows), dim3(kSplitThreads), stream, d_out, split, d_mlp1_out, intermediate, limit);
 }
 
 }  // namespace getp_hip

@@ -17,7 +17,7 @@ __device__ inline TopkKey topk_key(float score, int index) {
   score += 0.0f;  // -0 becomes +0, its equal
   unsigned order;
   memcpy(&order, &score, sizeof order);
-  order = score != score ? 0u : order & 0x80000000u ? ~order : order | 0x80000000u;
+  order = score != score ? 0u : order ^ ((0u - (order >> 31)) | 0x80000000u);
   return ((TopkKey)order << 32) | (0xffffffffu - (unsigned)index);
 }
 
