@@ -268,8 +268,8 @@ void run_float(Wave &w, const Op &op) {
             return flushed((k + g < K ? x[k + g] : 0.0f) * (k + g < K ? y + (k + g) * N : none)[j]);
           };
           for (int j = 0; j < N; j++)
-            sum[j] = flushed(sum[j] + flushed(flushed(product(0, j) + product(1, j)) +
-                                              flushed(product(2, j) + product(3, j))));
+            sum[j] = flushed(sum[j] +
+                             flushed(flushed(product(0, j) + product(1, j)) + flushed(product(2, j) + product(3, j))));
         }
       } else {
         const int group = O == Order::pairs ? 2 : std::min(K, matrix.type[0] == Type::xf32 ? 4 : 8);
