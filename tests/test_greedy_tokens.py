@@ -151,7 +151,7 @@ def test_parity_switch_prints_every_stage(programs, tiny, tmp_path):
                      environment={"GETP_PARITY": "5e-4"})
     lines = [line for line in done.stderr.splitlines() if line.startswith("parity: ")]
     generated = len(hip[0].split())  # final norm and logits are made where a token is sampled
-    assert len(lines) == 45 * (1 + 4 * 16) + 2 * generated, "every stage of every layer at every position"
+    assert len(lines) == 45 * (1 + 4 * 15) + 2 * generated, "every stage of every layer at every position"
 
 
 def test_a_device_that_does_not_exist_is_refused_before_any_work(programs, tiny, tmp_path):
