@@ -28,7 +28,7 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
 double copy_bandwidth() {
   size_t free_bytes = 0, total = 0;
   HIP_CHECK(hipMemGetInfo(&free_bytes, &total));
-  const size_t bytes = std::min<size_t>(size_t(4) << 30, free_bytes / 4);
+  const size_t bytes = std::min<size_t>(size_t(4) << 30, free_bytes / 32);
   char *from = gpu::device_alloc<char>(bytes), *to = gpu::device_alloc<char>(bytes);
   HIP_CHECK(hipMemset(from, 1, bytes));
   hipEvent_t start, stop;
