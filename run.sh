@@ -19,6 +19,7 @@ usage: ./run.sh COMMAND [arguments]        ./run.sh COMMAND -h says more
   build        the program ./run, for what this machine has
   run          ./run with the arguments that follow
   parity       CPU against HIP logits, step by step
+  bench        speed of this machine's GPU, end to end and by kernel, as tables and as JSON
   decode       token ids back to text
   install DIR  puts the patch set into an existing harness checkout
   clean        removes what was built
@@ -76,6 +77,19 @@ difference of each step and stage and whether the argmax agrees. Exit code 1 if 
 5e-4. Default: --prompts 4 --steps 32.
   -z   default: tokenizer.bin beside the model
   -i   default: data/input.txt
+END
+}
+
+help_bench() {
+  cat <<'END'
+usage: ./run.sh bench [model.bin] [--json FILE]
+Builds build/bench and runs decoding steps of 1, 32, 512 and as many requests at a time as fit, at the last positions of sequences
+of 1,024 tokens (or what the model has). Prints one table end to end (time of a step, tokens a second, bytes a step must read
+against the measured copy bandwidth, rate of the products) and one by operation for each number of requests.
+Without a model it makes one in build/bench-models: of 20b's shape, 84 GB, if a GPU has room for it and the disk too; else 7m;
+on the host back end tiny. It stays there for the next time; "./run.sh clean" removes it.
+  --json FILE   also writes the figures to FILE: what to send
+  GPU=amd|nvidia|host, GPU_ARCH=gfx90a,..., HIP_DEVICE_ID=N, GETP_BATCH=N and GETP_FAST=1 as for ./run
 END
 }
 
@@ -442,6 +456,57 @@ cmd_parity() {
   exec "$ROOT/build/parity" "$model" "${tokenizer:-$(dirname "$model")/tokenizer.bin}" "$input" "${rest[@]}"
 }
 
+cmd_bench() {
+  local model='' json=() backend shape steps=64 positions end
+  while [[ $# -gt 0 ]]; do
+    case $1 in
+      --json)
+        [[ -n ${2-} ]] || die "bench: --json needs a file; see ./run.sh bench -h"
+        json=(--json "$2")
+        shift 2
+        ;;
+      -*) die "bench: unknown argument '$1'; see ./run.sh bench -h" ;;
+      *)
+        [[ -z $model ]] || die "bench: one model at a time, not also '$1'"
+        model=$1
+        shift
+        ;;
+    esac
+  done
+  [[ -z $model || -f $model ]] || die "bench: no model file '$model'"
+  set_up build
+  warn_idle_card
+  build_with build/bench >&2
+  backend=$(build_with -s backend)
+  # The host back end is no match for a GPU's defaults.
+  if [[ $backend == host* ]]; then
+    steps=8
+    export GETP_BATCH=${GETP_BATCH:-512}
+  fi
+  if [[ -z $model ]]; then
+    shape=7m
+    mkdir -p "$ROOT/build/bench-models"
+    if [[ $backend == host* ]]; then
+      shape=tiny
+    elif (($("$ROOT/build/bench" --memory) >= 50 * 10 ** 9)) &&
+      { [[ -f $ROOT/build/bench-models/20b.bin ]] ||
+        (($(df --output=avail -B1 "$ROOT/build/bench-models" | tail -n 1) >= 85 * 10 ** 9)); }; then
+      shape=20b
+    fi
+    model=$ROOT/build/bench-models/$shape.bin
+    if [[ ! -f $model ]]; then
+      say "bench: making a random model of shape $shape"
+      build_with build/make_model >&2
+      "$ROOT/build/make_model" "$shape" -o "$model" --seed 1
+    fi
+  fi
+  positions=$(od -An -td4 -j36 -N4 "$model" | tr -d ' ') # seq_len, the header's tenth field
+  [[ $positions =~ ^[1-9][0-9]*$ ]] || die "bench: '$model' is no model"
+  end=$((positions < 1024 ? positions : 1024))
+  steps=$((end < steps ? end : steps))
+  exec "$ROOT/build/bench" "$model" --batch 1,32,512,0 --position $((end - steps)) --steps $steps --kernels 1 "${json[@]}"
+}
+
 cmd_decode() {
   set_up build
   build_with -s decode
@@ -503,7 +568,7 @@ cmd_clean() {
 command=${1:-help}
 [[ $# == 0 ]] || shift
 case $command in
-  demo | test | build | run | parity | decode | install | clean | help) ;;
+  demo | test | build | run | parity | bench | decode | install | clean | help) ;;
   -h | --help) command=help ;;
   *) die "unknown command '$command'; ./run.sh help lists them" ;;
 esac

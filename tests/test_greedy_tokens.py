@@ -5,13 +5,16 @@ By default on the host back end; with GETP_TEST_GPU=1 on this machine's GPU. GET
 
 import os
 import pty
+import random
 import re
 import signal
+import struct
 import subprocess
 import time
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -65,6 +68,63 @@ def test_tiny_32_prompts_at_least_64_tokens_each(programs, tiny, tmp_path):
 def test_7m(programs, seven_m, tmp_path):
     count, steps = (32, 64) if FULL else (4, 16)
     assert_same(programs, seven_m, tmp_path, count, "-n", steps)
+
+
+def first_layers(made, folder, layers, positions):
+    """The model cut to its first layers, with room for longer sequences."""
+    fields = list(struct.unpack("<11i2fif", made.model.read_bytes()[:60]))
+    vocab, hidden, experts, _, inter, all_layers, head_dim, heads, kv_heads = fields[:9]
+    wide, qkv = heads * head_dim, (heads + 2 * kv_heads) * head_dim
+    once, each = [2 * vocab * hidden, hidden], [  # a layer, in the order of the file
+        hidden, hidden, qkv * hidden, qkv, hidden * wide, hidden, heads, experts * hidden, experts,
+        experts * 2 * inter * hidden, experts * 2 * inter, experts * hidden * inter, experts * hidden]
+    parts = [(once[0], 1)] + [(n, all_layers) for n in each[:2]] + [(once[1], 1)] + [(n, all_layers) for n in each[2:]]
+    values, at, kept = numpy.fromfile(made.model, "<f4")[15:], 0, []
+    for count, times in parts:
+        kept.append(values[at : at + count * min(times, layers)])
+        at += count * times
+    assert at == values.size
+    fields[5], fields[9] = layers, positions
+    path = folder / "cut.bin"
+    path.write_bytes(struct.pack("<11i2fif", *fields) + numpy.concatenate(kept).tobytes())
+    return SimpleNamespace(model=path, tokenizer=made.tokenizer)
+
+
+def prompts_of_1_to_300_tokens(folder, count):
+    """Digits: neither tokenizer merges them, so a prompt has as many tokens as characters."""
+    draw = random.Random(1)
+    lengths = [1, 300] + [draw.randint(1, 300) for _ in range(count - 2)]
+    path = folder / "input.txt"
+    path.write_text("\n".join([str(count), *("".join(draw.choices("0123456789", k=n)) for n in lengths)]) + "\n")
+    return path, lengths
+
+
+def assert_200_requests_are_equal(programs, made, folder, environment, stops):
+    prompts, lengths = prompts_of_1_to_300_tokens(folder, 200)
+    hip, _ = getp(programs[0], made, prompts, folder / "hip.txt", "-n", 364, environment=environment)
+    cpu, _ = getp(programs[1], made, prompts, folder / "cpu.txt", "-n", 364)
+    assert hip == cpu, f"{sum(a == b for a, b in zip(hip, cpu))} of 200 requests are token-identical"
+    if not stops:
+        assert [len(line.split()) for line in hip] == [365 - length for length in lengths]
+
+
+def test_200_requests_with_prompts_of_1_to_300_tokens(programs, tiny, tmp_path):
+    """At least 64 generated tokens each; of the 4 layers 2, one of each kind, to take a minute."""
+    made = first_layers(tiny, tmp_path, 2, 364)
+    assert_200_requests_are_equal(programs, made, tmp_path, {"GETP_BATCH": "200"}, stops=False)
+
+
+@pytest.mark.skipif(not FULL, reason="only in ./run.sh test --full")
+@pytest.mark.parametrize("batch, devices", [(1, 1), (2, 1), (7, 3), (64, 3), (512, 1)])
+def test_200_requests_at_any_batch_size(programs, tiny, tmp_path, batch, devices):
+    made = first_layers(tiny, tmp_path, 4, 364)
+    environment = {"GETP_BATCH": str(batch), "GETP_HOST_DEVICES": str(devices)}
+    assert_200_requests_are_equal(programs, made, tmp_path, environment, stops=False)
+
+
+@pytest.mark.skipif(not FULL, reason="only in ./run.sh test --full")
+def test_200_requests_on_7m(programs, seven_m, tmp_path):
+    assert_200_requests_are_equal(programs, seven_m, tmp_path, {}, stops=True)
 
 
 @pytest.mark.parametrize("options", [("-t", 0.8, "-p", 0.9, "-s", 7), ("-t", 1.5, "-p", 1.0, "-s", 11),
@@ -151,7 +211,7 @@ def test_parity_switch_prints_every_stage(programs, tiny, tmp_path):
                      environment={"GETP_PARITY": "5e-4"})
     lines = [line for line in done.stderr.splitlines() if line.startswith("parity: ")]
     generated = len(hip[0].split())  # final norm and logits are made where a token is sampled
-    assert len(lines) == 45 * (1 + 4 * 16) + 2 * generated, "every stage of every layer at every position"
+    assert len(lines) == 45 * (1 + 4 * 15) + 2 * generated, "every stage of every layer at every position"
 
 
 def test_a_device_that_does_not_exist_is_refused_before_any_work(programs, tiny, tmp_path):

@@ -1,4 +1,5 @@
-"""run.sh: help, set-up, install; tests/count_results.py; and, in the full run, the demo."""
+"""run.sh: help, set-up, install; tests/count_results.py; bench; and, in the full run, the demo."""
+import json
 import os
 import re
 import shutil
@@ -11,7 +12,7 @@ import pytest
 from test_amdsim import needs_amdsim, what_amdsim_lacks
 
 ROOT = Path(__file__).resolve().parent.parent
-COMMANDS = "demo test build run parity decode install clean help".split()
+COMMANDS = "demo test build run parity bench decode install clean help".split()
 
 
 def run_sh(*arguments, script=ROOT / "run.sh", **options):
@@ -56,6 +57,10 @@ def test_each_command_says_what_it_does(command):
     (["parity", "no-such.bin"], "no model file"),
     (["parity", "--steps"], "--steps needs a value"),
     (["parity", "--what", "m.bin"], "unknown argument '--what'"),
+    (["bench", "no-such.bin"], "no model file"),
+    (["bench", "--json"], "--json needs a file"),
+    (["bench", "--what"], "unknown argument '--what'"),
+    (["bench", "run.sh", "m.bin"], "one model at a time"),
     (["install"], "needs one directory"),
     (["clean", "all"], "takes no arguments"),
 ])
@@ -322,6 +327,56 @@ def test_gpu_tests_want_a_gpu():
     environment = {**os.environ, "GPU": "host"}
     done = run_sh("test", "--gpu", env=environment)
     assert done.returncode == 1 and done.stderr.count("\n") == 1 and "no GPU" in done.stderr
+
+
+# ---- bench
+
+
+def test_bench_prints_tables_and_writes_json(tiny, tmp_path):
+    def bench(**variables):
+        file = tmp_path / "figures.json"
+        done = run_sh("bench", tiny.model, "--json", file, env={**os.environ, "GPU": "host", "GETP_BATCH": "40", **variables})
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout, json.loads(file.read_text())
+
+    printed, figures = bench()
+    assert (figures["backend"], figures["terms"], figures["steps"], figures["first_position"]) == ("host", 2, 8, 152)
+    assert [result["requests"] for result in figures["results"]] == [1, 32, 40], "1, 32, 512 that do not fit, all"
+    layer = 2 * (96 * (6 + 2 * 2) * 32 + 6 * 32 * 96 + 96 * 8 + 4 * 96 * 2 * 96 + 4 * 96 * 96)
+    for result in figures["results"]:
+        operations = 2 * result["requests"] * (4 * layer + 2 * 96 * 512)  # both terms, twice as many operations as products
+        assert result["product_tflops"] == pytest.approx(operations / result["ms_per_step"] / 1e9, rel=1e-3)
+        assert result["tokens_per_second"] == pytest.approx(1e3 * result["requests"] / result["ms_per_step"], rel=1e-3)
+        products = [kernel for kernel in result["kernels"] if "tflops" in kernel]
+        summed = sum(kernel["tflops"] * kernel["ms_per_step"] * 1e9 for kernel in products)
+        assert summed == pytest.approx(operations, rel=1e-3), "each product is told from the others"
+        assert re.search(rf"^ +{result['requests']} .* {result['tokens_hash']}$", printed, re.MULTILINE)
+        assert f"\n{result['requests']} requests: " in printed
+        for kernel in result["kernels"]:
+            assert f"  {kernel['operation']}\n" in printed and re.fullmatch(r"[a-z0-9_ ]+( \([a-z_]+\))?", kernel["operation"])
+    _, again = bench(GETP_HOST_WAVE="32", GETP_HOST_SEED="3")
+    assert [r["tokens_hash"] for r in again["results"]] == [r["tokens_hash"] for r in figures["results"]]
+    assert bench(GETP_FAST="1")[1]["terms"] == 1
+
+
+@pytest.mark.parametrize("arguments, message", [
+    ([], "which model"),
+    (["--batch", "1,,2"], "--batch '': expected a number"),
+    (["--batch", "-1"], "--batch '-1': expected a number"),
+    (["--steps", "0"], "--steps '0': expected a number from 1"),
+    (["--steps", "8x"], "--steps '8x': expected a number"),
+    (["--kernels", "2"], "--kernels '2': expected a number from 0 to 1"),
+    (["--position", "155", "--steps", "8"], "the model's sequences have 160 positions"),
+    (["--cpu-steps", "161"], "the model's sequences have 160 positions"),
+    (["--json"], "--json needs a value"),
+    (["--what", "1"], "unknown argument '--what'"),
+    (["other.bin"], "one model at a time"),
+])
+def test_bench_refuses_bad_options_in_one_line(tiny, arguments, message):
+    subprocess.run(["make", "-s", "build/bench", "GPU=host"], cwd=ROOT, check=True)
+    done = subprocess.run([ROOT / "build/bench", *([tiny.model] if arguments else []), *arguments], capture_output=True, text=True)
+    assert done.returncode == 1 and done.stdout == ""
+    assert done.stderr.startswith("bench: ") and done.stderr.count("\n") == 1 and message in done.stderr
 
 
 # ---- the demo itself

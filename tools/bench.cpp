@@ -1,16 +1,18 @@
 // Speed of the engine's steps against the copy bandwidth of the same device in the same run.
-//   bench MODEL [--batch N=1] [--position N=0] [--steps N=128] [--kernels 1] [--cpu-steps N=0]
-// Runs `steps` decoding steps of `batch` requests (0: as many as fit), all from the same position on, each feeding the
-// argmax of the step before; keys and values of earlier positions are drawn at random. Says the time of a step, tokens
-// a second, and what share of the measured copy bandwidth the bytes make that a step must read. --kernels 1: time by
-// kernel, of further steps. --cpu-steps: also runs the CPU's forward from position 0 and compares argmaxes.
+//   bench MODEL [--batch N,N,...=1] [--position N=0] [--steps N=128] [--kernels 0|1] [--cpu-steps N=0] [--json FILE]
+//   bench --memory                                            the bytes that are free on the device
+// For each batch size (0: as many requests as fit) runs `steps` decoding steps, all requests from the same position on,
+// each feeding the argmax of the step before; keys and values of earlier positions are drawn at random. Says the time
+// of a step, tokens a second, what share of the measured copy bandwidth the bytes make that a step must read, and the
+// rate of its products, both terms counted. --kernels 1: time by operation, of further steps. --cpu-steps: also runs
+// the CPU's forward from position 0 and compares argmaxes. --json: the same figures for machines.
 #define TESTING
 #include "../run.cpp"
 
 #include "summation_orders.hpp"
 
+#include <cctype>
 #include <chrono>
-#include <map>
 #include <random>
 #include <string>
 
@@ -26,7 +28,7 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
 double copy_bandwidth() {
   size_t free_bytes = 0, total = 0;
   HIP_CHECK(hipMemGetInfo(&free_bytes, &total));
-  const size_t bytes = std::min<size_t>(size_t(4) << 30, free_bytes / 4);
+  const size_t bytes = std::min<size_t>(size_t(4) << 30, free_bytes / 32);
   char *from = gpu::device_alloc<char>(bytes), *to = gpu::device_alloc<char>(bytes);
   HIP_CHECK(hipMemset(from, 1, bytes));
   hipEvent_t start, stop;
@@ -71,41 +73,84 @@ double bytes_per_step(Transformer &transformer, int rows, int pos) {
   return bytes;
 }
 
-// Time by kernel and grid, from events around each launch.
+// The products of a step in the order of their launches, one of kNames for each layer, then the unembedding; and the
+// floating-point operations of each, with all terms.
+struct Products {
+  static constexpr const char *kNames[] = {"qkv", "attention projection", "router", "mlp1", "mlp2"};
+  static constexpr int kOfLayer = 5;
+  double operations[kOfLayer], unembedding;
+  int layers;
+
+  Products(const Config &p, int rows, int terms) : layers(p.n_layers) {
+    const double each = 2.0 * rows * terms, H = p.hidden_dim, A = (double)p.n_attn_heads * p.head_dim;
+    const double k = p.experts_per_token, I = p.intermediate_dim, KV = (double)p.n_kv_heads * p.head_dim;
+    const double of_layer[] = {H * (A + 2 * KV), A * H, H * p.n_experts, k * H * 2 * I, k * I * H};
+    for (int i = 0; i < kOfLayer; i++) operations[i] = each * of_layer[i];
+    unembedding = each * H * p.vocab_size;
+  }
+  double of_step() const {
+    double sum = 0;
+    for (double one : operations) sum += one * layers;
+    return sum + unembedding;
+  }
+};
+
+// Events around each launch.
 struct Launch {
-  std::string kernel;
+  const char *kernel;
   hipEvent_t before, after;
 };
 std::vector<Launch> launches;
 
-void time_launch(const char *kernel, dim3 grid, hipStream_t stream, bool after) {
+void time_launch(const char *kernel, dim3, hipStream_t stream, bool after) {
   if (!after) {
-    launches.push_back({std::string(kernel) + " " + std::to_string(grid.x) + "x" + std::to_string(grid.y), {}, {}});
+    launches.push_back({kernel, {}, {}});
     HIP_CHECK(hipEventCreate(&launches.back().before));
     HIP_CHECK(hipEventCreate(&launches.back().after));
   }
   HIP_CHECK(hipEventRecord(after ? launches.back().after : launches.back().before, stream));
 }
 
-void print_launches(int steps) {
-  std::map<std::string, std::pair<double, int>> sums;
-  double total = 0;
+// "(rmsnorm_kernel<512>)" as "rmsnorm".
+std::string kernel_name(const char *expression) {
+  const char *begin = expression + (*expression == '(');
+  std::string name(begin, strcspn(begin, "<)"));
+  const size_t suffix = name.rfind("_kernel");
+  if (suffix != std::string::npos) name.resize(suffix);
+  return name;
+}
+
+struct Operation {
+  std::string name;
+  double milliseconds = 0, launches = 0, operations = 0;  // a step; operations: of products
+  double tflops() const { return operations / milliseconds / 1e9; }
+};
+
+// The launches of `steps` steps, summed up by operation, the longest first.
+std::vector<Operation> take_launches(int steps, const Products &products) {
+  std::vector<Operation> sums;
+  int product = 0;
   for (Launch &launch : launches) {
     float milliseconds = 0;
     HIP_CHECK(hipEventElapsedTime(&milliseconds, launch.before, launch.after));
     HIP_CHECK(hipEventDestroy(launch.before));
     HIP_CHECK(hipEventDestroy(launch.after));
-    sums[launch.kernel].first += milliseconds / steps;
-    sums[launch.kernel].second++;
-    total += milliseconds / steps;
+    Operation one{kernel_name(launch.kernel), milliseconds, 1};
+    if (one.name.compare(0, 3, "mat") == 0) {  // matmul_*, matvec
+      const bool last = product == products.layers * Products::kOfLayer;
+      one.operations = last ? products.unembedding : products.operations[product % Products::kOfLayer];
+      one.name = (last ? "unembedding" : Products::kNames[product % Products::kOfLayer]) + (" (" + one.name + ")");
+      product = last ? 0 : product + 1;
+    }
+    auto sum = std::find_if(sums.begin(), sums.end(), [&](const Operation &o) { return o.name == one.name; });
+    if (sum == sums.end()) sum = sums.insert(sums.end(), Operation{one.name});
+    sum->milliseconds += one.milliseconds / steps;
+    sum->launches += one.launches / steps;
+    sum->operations += one.operations / steps;
   }
   launches.clear();
-  std::vector<std::pair<std::string, std::pair<double, int>>> sorted(sums.begin(), sums.end());
-  std::sort(sorted.begin(), sorted.end(), [](auto &a, auto &b) { return a.second.first > b.second.first; });
-  for (auto &[kernel, time] : sorted)
-    printf("%9.3f ms %5.1f %% %4d launches %9.1f us  %s\n", time.first, 100 * time.first / total, time.second / steps,
-           1e3 * time.first * steps / time.second, kernel.c_str());
-  printf("%9.3f ms in kernels a step\n", total);
+  std::sort(sums.begin(), sums.end(), [](auto &a, auto &b) { return a.milliseconds > b.milliseconds; });
+  return sums;
 }
 
 // Random keys and values wherever no step has written any.
@@ -120,85 +165,227 @@ void fill_caches(gpu::Device &device) {
                           hipMemcpyHostToDevice));
 }
 
-}  // namespace
+// What was measured with one batch size.
+struct Result {
+  int requests;
+  double milliseconds, bytes, operations;  // a step
+  unsigned long long tokens;               // hash of the last step's
+  std::vector<Operation> kernels;
 
-int main(int argc, char **argv) {
-  int batch_size = 1, position = 0, steps = 128, kernels = 0, cpu_steps = 0;
-  const std::pair<std::string, int *> options[] = {{"--batch", &batch_size},
-                                                   {"--position", &position},
-                                                   {"--steps", &steps},
-                                                   {"--kernels", &kernels},
-                                                   {"--cpu-steps", &cpu_steps}};
-  bool good = argc >= 2 && argc % 2 == 0;
-  for (int i = 2; i + 1 < argc; i += 2) {
-    char *end = nullptr;
-    const long value = strtol(argv[i + 1], &end, 10);
-    bool known = false;
-    for (auto &[name, to] : options)
-      if (name == argv[i]) known = true, *to = (int)value;
-    good = good && known && !*end && end != argv[i + 1] && value >= 0 && value <= INT_MAX;
+  double tokens_per_second() const { return requests / milliseconds * 1e3; }
+  double bandwidth() const { return bytes / milliseconds * 1e3; }
+  double tflops() const { return operations / milliseconds / 1e9; }
+};
+
+void print(const std::vector<Result> &results, double copy) {
+  printf("\n%9s %10s %10s %8s %8s %10s %9s  %s\n", "requests", "ms a step", "tok/s", "GB", "GB/s", "% of copy",
+         "TFLOP/s", "tokens");
+  for (const Result &r : results)
+    printf("%9d %10.3f %10.1f %8.2f %8.0f %10.1f %9.3g  %016llx\n", r.requests, r.milliseconds, r.tokens_per_second(),
+           r.bytes / 1e9, r.bandwidth() / 1e9, 100 * r.bandwidth() / copy, r.tflops(), r.tokens);
+  for (const Result &r : results) {
+    if (r.kernels.empty()) continue;
+    double total = 0;
+    for (const Operation &o : r.kernels) total += o.milliseconds;
+    printf("\n%d requests: %.3f ms a step in kernels\n%10s %6s %9s %9s %9s  operation\n", r.requests, total,
+           "ms a step", "%", "launches", "us each", "TFLOP/s");
+    for (const Operation &o : r.kernels) {
+      printf("%10.3f %6.1f %9.0f %9.1f ", o.milliseconds, 100 * o.milliseconds / total, o.launches,
+             1e3 * o.milliseconds / o.launches);
+      if (o.operations > 0)
+        printf("%9.3g", o.tflops());
+      else
+        printf("%9s", "");
+      printf("  %s\n", o.name.c_str());
+    }
   }
-  if (!good || steps < 1) {
-    fprintf(stderr,
-            "usage: bench MODEL [--batch N=1] [--position N=0] [--steps N=128] [--kernels 0|1] [--cpu-steps N=0]\n");
-    return 1;
+}
+
+std::string json_string(const std::string &text) {
+  std::string quoted = "\"";
+  for (unsigned char c : text) {
+    char escape[8];
+    snprintf(escape, sizeof escape, "\\u%04x", c);
+    if (c < 0x20 || c == '"' || c == '\\')
+      quoted += escape;
+    else
+      quoted += (char)c;
   }
-  Transformer transformer;
-  build_transformer(&transformer, argv[1]);
+  return quoted + "\"";
+}
+
+void write_json(FILE *file, const std::string &header, const std::vector<Result> &results) {
+  fprintf(file, "{%s,\n \"results\": [", header.c_str());
+  for (const Result &r : results) {
+    fprintf(file,
+            "%s\n  {\"requests\": %d, \"ms_per_step\": %.6g, \"tokens_per_second\": %.6g, \"bytes_per_step\": %.6g, "
+            "\"bytes_per_second\": %.6g, \"product_tflops\": %.6g, \"tokens_hash\": \"%016llx\",\n   \"kernels\": [",
+            &r == &results[0] ? "" : ",", r.requests, r.milliseconds, r.tokens_per_second(), r.bytes, r.bandwidth(),
+            r.tflops(), r.tokens);
+    for (const Operation &o : r.kernels) {
+      fprintf(file, "%s\n    {\"operation\": %s, \"ms_per_step\": %.6g, \"launches_per_step\": %.6g",
+              &o == &r.kernels[0] ? "" : ",", json_string(o.name).c_str(), o.milliseconds, o.launches);
+      if (o.operations > 0) fprintf(file, ", \"tflops\": %.6g", o.tflops());
+      fprintf(file, "}");
+    }
+    fprintf(file, "]}");
+  }
+  fprintf(file, "]}\n");
+}
+
+constexpr const char *kUsage =
+    "usage: bench MODEL [--batch N,N,...=1] [--position N=0] [--steps N=128] [--kernels 0|1] [--cpu-steps N=0] "
+    "[--json FILE], or bench --memory";
+
+[[noreturn]] void refuse(const std::string &what) {
+  fprintf(stderr, "bench: %s; %s\n", what.c_str(), kUsage);
+  exit(1);
+}
+
+// A whole number from `low` to `high` that ends at `end`.
+int number(const std::string &option, const std::string &text, int low, int high) {
+  char *end = nullptr;
+  errno = 0;
+  const long value = strtol(text.c_str(), &end, 10);
+  if (text.empty() || !isdigit((unsigned char)text[0]) || *end || errno || value < low || value > high)
+    refuse(option + " '" + text + "': expected a number from " + std::to_string(low) + " to " + std::to_string(high));
+  return (int)value;
+}
+
+struct Options {
+  std::string model, json;
+  std::vector<int> batches = {1};
+  int position = 0, steps = 128, kernels = 0, cpu_steps = 0;
+
+  Options(int argc, char **argv) {
+    for (int i = 1; i < argc; i++) {
+      const std::string option = argv[i];
+      if (option[0] != '-') {
+        if (!model.empty()) refuse("one model at a time, not also '" + option + "'");
+        model = option;
+        continue;
+      }
+      const bool known = option == "--batch" || option == "--position" || option == "--steps" ||
+                         option == "--kernels" || option == "--cpu-steps" || option == "--json";
+      if (!known) refuse("unknown argument '" + option + "'");
+      if (++i == argc) refuse(option + " needs a value");
+      const std::string value = argv[i];
+      if (option == "--batch") {
+        batches.clear();
+        for (size_t begin = 0, end; begin <= value.size(); begin = end + 1) {
+          end = std::min(value.find(',', begin), value.size());
+          batches.push_back(number(option, value.substr(begin, end - begin), 0, 32768));
+        }
+      } else if (option == "--json") {
+        if (value.empty()) refuse("--json needs a file name");
+        json = value;
+      } else if (option == "--kernels") {
+        kernels = number(option, value, 0, 1);
+      } else {
+        int &to = option == "--position" ? position : option == "--steps" ? steps : cpu_steps;
+        to = number(option, value, option == "--steps", INT_MAX / 2);
+      }
+    }
+    if (model.empty()) refuse("which model?");
+  }
+};
+
+// `steps` steps of `requests` requests.
+Result measure(Transformer &transformer, gpu::Device &device, const Options &options, int requests) {
   const Config &p = transformer.config;
-  position = std::min(position, p.seq_len - 1);
-  steps = std::min(steps, p.seq_len - position);
-  cpu_steps = std::min(cpu_steps, p.seq_len);
-
-  HIP_CHECK(hipSetDevice(gpu::pick_devices()[0]));
-  const double copy = copy_bandwidth();  // before the model takes the memory
-  auto start = std::chrono::steady_clock::now();
-  warm_up(&transformer, nullptr);
-  printf("load: %.1f s\n", seconds_since(start));
-  gpu::Device &device = gpu::node.devices[0];
-  fill_caches(device);
-  device.use_positions(p, position + steps);
-  batch_size = std::min(batch_size ? batch_size : INT_MAX, device.batch.slots);
+  const Products products(p, requests, device.terms);
   gpu::Batch batch;
-  for (int slot = 0; slot < batch_size; slot++) {
+  for (int slot = 0; slot < requests; slot++) {
     batch.tokens.push_back((slot * 7919 + 1) % p.vocab_size);
-    batch.positions.push_back(position);
+    batch.positions.push_back(options.position);
     batch.slots.push_back(slot);
     batch.logit_rows.push_back(slot);
     batch.logit_sequences.push_back(slot);
   }
   const auto step = [&] {
     forward_rows(&transformer, device, batch);
-    gpu::copy_to_host(device.h_next_tokens, device.s.next_tokens, batch_size, device.stream);
+    gpu::copy_to_host(device.h_next_tokens, device.s.next_tokens, requests, device.stream);
     HIP_CHECK(hipStreamSynchronize(device.stream));
-    for (int slot = 0; slot < batch_size; slot++) batch.tokens[slot] = device.h_next_tokens[slot];
+    for (int slot = 0; slot < requests; slot++) batch.tokens[slot] = device.h_next_tokens[slot];
   };
-  step();  // the first launch loads the kernels
-  double bytes = 0;
-  start = std::chrono::steady_clock::now();
-  for (int i = 0; i < steps; i++) {
-    for (int &at : batch.positions) at = position + i;
+  step();                                                                          // the first launch loads the kernels
+  Result result{requests, 0, 0, products.of_step(), 14695981039346656037ull, {}};  // FNV-1a
+  const auto start = std::chrono::steady_clock::now();
+  for (int i = 0; i < options.steps; i++) {
+    for (int &at : batch.positions) at = options.position + i;
     step();
-    bytes += bytes_per_step(transformer, batch_size, position + i);
+    result.bytes += bytes_per_step(transformer, requests, options.position + i) / options.steps;
   }
-  const double seconds = seconds_since(start);
-  unsigned long long hash = 14695981039346656037ull;  // FNV-1a of the last tokens
-  for (int token : batch.tokens) hash = (hash ^ (unsigned)token) * 1099511628211ull;
-  if (kernels) {
+  result.milliseconds = seconds_since(start) * 1e3 / options.steps;
+  for (int token : batch.tokens) result.tokens = (result.tokens ^ (unsigned)token) * 1099511628211ull;
+  if (options.kernels) {
     gpu::launch_hook = time_launch;
-    const int timed = std::min(steps, 8);
+    const int timed = std::min(options.steps, 8);
     for (int i = 0; i < timed; i++) step();
     gpu::launch_hook = nullptr;
-    print_launches(timed);
+    result.kernels = take_launches(timed, products);
   }
-  printf(
-      "%d requests at position %d, %d steps: %.2f ms a step, %.1f tok/s; %.2f GB a step at %.0f GB/s, %.1f %% of the "
-      "copy bandwidth %.0f GB/s; tokens %016llx\n",
-      batch_size, position, steps, seconds / steps * 1e3, batch_size * steps / seconds, bytes / steps / 1e9,
-      bytes / seconds / 1e9, 100 * bytes / seconds / copy, copy / 1e9, hash);
+  return result;
+}
+
+}  // namespace
+
+int main(int argc, char **argv) {
+  if (argc == 2 && !strcmp(argv[1], "--memory")) {
+    size_t free_bytes = 0, total = 0;
+    HIP_CHECK(hipSetDevice(gpu::pick_devices()[0]));
+    HIP_CHECK(hipMemGetInfo(&free_bytes, &total));
+    printf("%zu\n", free_bytes);
+    return 0;
+  }
+  const Options options(argc, argv);
+  Transformer transformer;
+  build_transformer(&transformer, const_cast<char *>(options.model.c_str()));
+  const Config &p = transformer.config;
+  if (options.position + options.steps > p.seq_len || options.cpu_steps > p.seq_len)
+    refuse("the model's sequences have " + std::to_string(p.seq_len) + " positions, fewer than asked for");
+  FILE *json = options.json.empty() ? nullptr : fopen(options.json.c_str(), "w");
+  if (!options.json.empty() && !json) refuse("cannot write '" + options.json + "': " + strerror(errno));
+
+  HIP_CHECK(hipSetDevice(gpu::pick_devices()[0]));
+  const double copy = copy_bandwidth();  // before the model takes the memory
+  const auto start = std::chrono::steady_clock::now();
+  warm_up(&transformer, nullptr);
+  const double load = seconds_since(start);
+  gpu::Device &device = gpu::node.devices[0];
+  fill_caches(device);
+  device.use_positions(p, options.position + options.steps);
+  hipDeviceProp_t properties = {};
+  HIP_CHECK(hipGetDeviceProperties(&properties, device.id));
+  printf("%s (%s back end), %s, FP16 terms of an activation: %d\n", properties.name, getp_backend_name(),
+         options.model.c_str(), device.terms);
+  printf("load: %.1f s; copy bandwidth: %.0f GB/s; positions %d to %d\n", load, copy / 1e9, options.position,
+         options.position + options.steps - 1);
+
+  std::vector<Result> results;
+  for (int asked : options.batches) {
+    const int requests = std::min(asked ? asked : INT_MAX, device.batch.slots);
+    const bool known = std::any_of(results.begin(), results.end(), [&](auto &r) { return r.requests == requests; });
+    if (asked > requests) printf("%d requests at a time are more than fit (or than GETP_BATCH): %d\n", asked, requests);
+    if (!known) results.push_back(measure(transformer, device, options, requests));
+  }
+  print(results, copy);
+  if (json) {
+    char header[512];
+    snprintf(header, sizeof header,
+             "\"backend\": \"%s\", \"terms\": %d, \"copy_bytes_per_second\": %.6g, \"load_seconds\": %.3g, "
+             "\"first_position\": %d, \"steps\": %d",
+             getp_backend_name(), device.terms, copy, load, options.position, options.steps);
+    write_json(
+        json,
+        "\"device\": " + json_string(properties.name) + ", \"model\": " + json_string(options.model) + ",\n " + header,
+        results);
+    if (fclose(json) != 0) refuse("cannot write '" + options.json + "': " + strerror(errno));
+  }
+
   int agree = 0, token = 1 % p.vocab_size;
   double worst = 0;
-  for (int pos = 0; pos < cpu_steps; pos++) {
+  for (int pos = 0; pos < options.cpu_steps; pos++) {
     const auto best = [&](const float *logits) {
       return (int)(std::max_element(logits, logits + p.vocab_size) - logits);
     };
@@ -207,9 +394,9 @@ int main(int argc, char **argv) {
     worst = std::max(worst, max_abs_difference(cpu, hip, p.vocab_size));
     token = best(cpu);
   }
-  if (cpu_steps)
-    printf("argmax agrees with the CPU at %d of %d steps, max abs difference %.3g\n", agree, cpu_steps, worst);
+  if (options.cpu_steps)
+    printf("argmax agrees with the CPU at %d of %d steps, max abs difference %.3g\n", agree, options.cpu_steps, worst);
   finish(&transformer, nullptr);
   free_transformer(&transformer);
-  return agree == cpu_steps ? 0 : 1;
+  return agree == options.cpu_steps ? 0 : 1;
 }

@@ -182,14 +182,15 @@ inline Memory &memory() {
 // CPU threads that share the blocks of a launch; the calling thread works too.
 class Workers {
  public:
-  // Calls work(runner) on `count` CPU threads at once, each with a BlockRunner of its own, and waits for all.
+  // Calls work(runner) here and on up to `count` - 1 other CPU threads, each with a BlockRunner of its own, and waits
+  // for all that have begun: who has not by the time the caller is done would find nothing left.
   void run(int count, const std::function<void(BlockRunner &)> &work) {
     std::lock_guard<std::mutex> one_launch_at_a_time(launch_mutex_);
-    while ((int)threads_.size() < count - 1) threads_.emplace_back([this, i = (int)threads_.size()] { loop(i); });
+    while ((int)threads_.size() < count - 1) threads_.emplace_back([this] { loop(); });
     if (count > 1) {
       std::lock_guard<std::mutex> lock(mutex_);
       work_ = &work;
-      helpers_ = pending_ = count - 1;
+      wanted_ = count - 1;
       generation_++;
     }
     if (count > 1) wake_.notify_all();
@@ -197,7 +198,8 @@ class Workers {
     call(*own_, work);
     if (count == 1) return;
     std::unique_lock<std::mutex> lock(mutex_);
-    done_.wait(lock, [this] { return pending_ == 0; });
+    wanted_ = 0;
+    done_.wait(lock, [this] { return at_work_ == 0; });
   }
 
  private:
@@ -207,20 +209,22 @@ class Workers {
     current_block = nullptr;
   }
 
-  void loop(int index) {
+  void loop() {
     BlockRunner runner;
     uint64_t seen = 0;
     while (true) {
       const std::function<void(BlockRunner &)> *work;
       {
         std::unique_lock<std::mutex> lock(mutex_);
-        wake_.wait(lock, [&] { return generation_ != seen && index < helpers_; });
+        wake_.wait(lock, [&] { return generation_ != seen && wanted_ > 0; });
         seen = generation_;
         work = work_;
+        wanted_--;
+        at_work_++;
       }
       call(runner, *work);
       std::lock_guard<std::mutex> lock(mutex_);
-      if (--pending_ == 0) done_.notify_all();
+      if (--at_work_ == 0) done_.notify_all();
     }
   }
 
@@ -230,7 +234,7 @@ class Workers {
   std::unique_ptr<BlockRunner> own_;
   const std::function<void(BlockRunner &)> *work_ = nullptr;
   uint64_t generation_ = 0;
-  int helpers_ = 0, pending_ = 0;
+  int wanted_ = 0, at_work_ = 0;  // helpers
 };
 
 // Never destroyed: its threads sleep until the process ends, so that any thread may call exit.
