@@ -17,7 +17,6 @@
 #include "../hip/engine/node.hpp"
 #include "../hip/engine/parity.hpp"
 #include "../hip/engine/scheduler.hpp"
-#include "../hip/kernels/append_kv.hip"
 #include "../hip/kernels/argmax.hip"
 #include "../hip/kernels/attention.hip"
 #include "../hip/kernels/embedding.hip"
@@ -25,11 +24,8 @@
 #include "../hip/kernels/expert_tiles.hip"
 #include "../hip/kernels/gather_rows.hip"
 #include "../hip/kernels/linear.hip"
-#include "../hip/kernels/residual.hip"
 #include "../hip/kernels/rmsnorm.hip"
 #include "../hip/kernels/rope.hip"
-#include "../hip/kernels/softmax.hip"
-#include "../hip/kernels/split_qkv.hip"
 #include "../hip/kernels/swiglu.hip"
 #include "../hip/kernels/topk.hip"
 
@@ -123,45 +119,37 @@ static void forward_rows(Transformer *transformer, getp_hip::Device &device, con
 
   for (size_t l = 0; l < (size_t)p.n_layers; l++) {
     // attention: norm, then query, key and value, rotated by position; key and value join the cache
-    gpu::rmsnorm(s.t, s.x, w.rms_attn_w + l * hidden, rows, hidden, stream);
+    gpu::rmsnorm(s.t, split, s.x, nullptr, w.rms_attn_w + l * hidden, rows, hidden, stream);
     see(Stage::kAttentionNorm, l, s.t);
-    gpu::split_terms(split, s.t, rows, hidden, stream);
     gpu::linear(s.qkv, w.w_qkv.from(l), w.b_qkv + l * qkv_dim, s.t, split, rows, stream);
     see(Stage::kQkv, l, s.qkv);
-    gpu::split_qkv(s.q, s.k, s.v, s.qkv, rows, q_dim, kv_dim, stream);
-    gpu::rope(s.q, s.cos_table, s.sin_table, d_positions, rows, p.n_attn_heads, p.head_dim, stream);
-    gpu::rope(s.k, s.cos_table, s.sin_table, d_positions, rows, p.n_kv_heads, p.head_dim, stream);
-    see(Stage::kQuery, l, s.q);
-    see(Stage::kKey, l, s.k);
-    const size_t cache = device.batch.cache_offset(p, l);
     const int length = device.batch.cache_length(p, l);
-    gpu::append_kv(s.key_cache + cache, s.value_cache + cache, s.k, s.v, d_positions, d_slots, length, rows, kv_dim,
-                   stream);
+    float *key_cache = s.key_cache + device.batch.cache_offset(p, l);
+    float *value_cache = s.value_cache + device.batch.cache_offset(p, l);
+    gpu::rope(s.q, key_cache, value_cache, s.qkv, s.cos_table, s.sin_table, d_positions, d_slots, rows, p.n_attn_heads,
+              p.n_kv_heads, p.head_dim, length, stream);
+    see(Stage::kQuery, l, s.q);
+    see(Stage::kKey, l, key_cache + (size_t)(batch.positions[0] % length) * kv_dim);
 
     // even layers see the last sliding_window positions; each head's sink takes part in the softmax only
-    gpu::attention(s.tb, s.att, s.q, s.key_cache + cache, s.value_cache + cache, w.attn_sinks + l * p.n_attn_heads,
-                   d_positions, d_slots, longest, rows, p.n_attn_heads, p.n_kv_heads, p.head_dim, length,
-                   device.batch.window(p, l), stream);
+    gpu::attention(s.tb, s.att, s.q, key_cache, value_cache, w.attn_sinks + l * p.n_attn_heads, d_positions, d_slots,
+                   longest, rows, p.n_attn_heads, p.n_kv_heads, p.head_dim, length, device.batch.window(p, l), stream);
     see(Stage::kAttentionValues, l, s.tb);
     gpu::split_terms(split, s.tb, rows, q_dim, stream);
     gpu::linear(s.tb2, w.w_o.from(l), w.b_o + l * hidden, s.tb, split, rows, stream);
     see(Stage::kAttentionProjection, l, s.tb2);
-    gpu::residual_add(s.x, s.tb2, rows * hidden, stream);
-    see(Stage::kAttentionResidual, l, s.x);
 
-    // mixture of experts: norm, then the router's k best experts, weighted by softmax over the k
-    gpu::rmsnorm(s.t, s.x, w.rms_ffn_w + l * hidden, rows, hidden, stream);
+    // mixture of experts: residual and norm, then the router's k best experts, weighted by softmax over the k
+    gpu::rmsnorm(s.t, split, s.x, s.tb2, w.rms_ffn_w + l * hidden, rows, hidden, stream);
+    see(Stage::kAttentionResidual, l, s.x);
     see(Stage::kMlpNorm, l, s.t);
-    gpu::split_terms(split, s.t, rows, hidden, stream);
     gpu::linear(s.router_score, w.w_router.from(l), w.b_router + l * experts, s.t, split, rows, stream);
     see(Stage::kRouter, l, s.router_score);
     gpu::topk(s.topk_v, s.topk_i, s.router_score, rows, experts, k, stream);
-    gpu::softmax(s.topk_v, rows, k, k, stream);
     see(Stage::kTopkIndex, l, s.topk_i);
     see(Stage::kTopkWeight, l, s.topk_v);
 
-    // the chosen experts, a row each; their outputs are added in ascending expert index. A token alone has no expert
-    // twice
+    // the chosen experts, a row each; their outputs join x in ascending expert index. A token alone has no expert twice
     gpu::ExpertTiles tiles;
     if (rows > 1)
       tiles = gpu::expert_tiles({s.expert_tiles, s.expert_rows, s.expert_counts}, s.topk_i, rows * k, experts,
@@ -169,24 +157,21 @@ static void forward_rows(Transformer *transformer, getp_hip::Device &device, con
     gpu::expert_linear(s.mlp1_out, w.w_mlp1.from(l * experts), w.b_mlp1 + l * experts * 2 * inter, s.t, split, s.topk_i,
                        tiles, k, rows * k, stream);
     see(Stage::kMlp1, l, s.mlp1_out);
-    gpu::swiglu(s.gate_up, s.mlp1_out, rows * k, inter, p.swiglu_limit, stream);
+    gpu::swiglu(w.w_mlp2.in_fp16 && !gpu::parity.on() ? nullptr : s.gate_up, split, s.mlp1_out, rows * k, inter,
+                p.swiglu_limit, stream);
     see(Stage::kSwiglu, l, s.gate_up);
-    gpu::split_terms(split, s.gate_up, rows * k, inter, stream);
     gpu::expert_linear(s.tb2, w.w_mlp2.from(l * experts), w.b_mlp2 + l * experts * hidden, s.gate_up, split, s.topk_i,
                        tiles, 1, rows * k, stream);
     see(Stage::kMlp2, l, s.tb2);
-    gpu::expert_combine(s.e_agg, s.tb2, s.topk_v, s.topk_i, rows, k, hidden, stream);
-    see(Stage::kExperts, l, s.e_agg);
-    gpu::residual_add(s.x, s.e_agg, rows * hidden, stream);
+    gpu::expert_combine(s.x, s.tb2, s.topk_v, s.topk_i, rows, k, hidden, stream);
     see(Stage::kMlpResidual, l, s.x);
   }
 
   // final norm, logits and argmax of the rows after which a token is sampled
   if (logit_rows == 0) return;
   gpu::gather_rows(s.last, s.x, d_logit_rows, logit_rows, hidden, stream);
-  gpu::rmsnorm(s.t, s.last, w.rms_out_w, logit_rows, hidden, stream);
+  gpu::rmsnorm(s.t, split, s.last, nullptr, w.rms_out_w, logit_rows, hidden, stream);
   see(Stage::kFinalNorm, 0, s.t);
-  gpu::split_terms(split, s.t, logit_rows, hidden, stream);
   gpu::linear(s.logits, w.out, nullptr, s.t, split, logit_rows, stream);
   see(Stage::kLogits, 0, s.logits);
   gpu::argmax(s.next_tokens, s.logits, logit_rows, p.vocab_size, stream);

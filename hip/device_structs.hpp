@@ -97,11 +97,8 @@ struct DeviceState {
   float *split_scales;       // (rows, k)
   float *mlp1_out;           // (rows, k, 2I)
   float *gate_up;            // (rows, k, I)
-  float *e_agg;              // (rows, H)
   float *qkv;                // (rows, Q)
   float *q;                  // (rows, A)
-  float *k;                  // (rows, KV)
-  float *v;                  // (rows, KV)
   float *att;                // (rows, n_attn_heads, chunks of positions, 2 + head_dim): attention's partial sums
   float *last;               // (slots, H) rows of x whose logits are wanted
   float *logits;             // (slots, V)
@@ -128,16 +125,15 @@ struct DeviceState {
     visit("expert_tiles", expert_tiles, expert_tile_count((int)(rows * K), (int)E, kSmallestTile));
     visit("expert_rows", expert_rows, rows * K);
     visit("expert_counts", expert_counts, E);
-    visit("hi", hi, rows * std::max({H, A, K * I}));
-    visit("lo", lo, rows * std::max({H, A, K * I}));
+    const size_t split =
+        std::max<size_t>({(size_t)split_pitch((int)H), (size_t)split_pitch((int)A), K * split_pitch((int)I)});
+    visit("hi", hi, rows * split);
+    visit("lo", lo, rows * split);
     visit("split_scales", split_scales, rows * K);
     visit("mlp1_out", mlp1_out, rows * K * 2 * I);
     visit("gate_up", gate_up, rows * K * I);
-    visit("e_agg", e_agg, rows * H);
     visit("qkv", qkv, rows * Q);
     visit("q", q, rows * A);
-    visit("k", k, rows * KV);
-    visit("v", v, rows * KV);
     visit("att", att, rows * p.n_attn_heads * attention_chunks(p.seq_len - 1, 0) * ((size_t)p.head_dim + 2));
     visit("last", last, slots * H);
     visit("logits", logits, slots * V);

@@ -1,7 +1,6 @@
 // The attention block: scores with sink and window, softmax, weighted sum of values, against double.
 #include "kernel_testing.hpp"
 
-#include "../hip/kernels/append_kv.hip"
 #include "../hip/kernels/attention.hip"
 
 using AttentionTest = KernelTest;
@@ -197,23 +196,4 @@ TEST_P(AttentionTest, GroupSumsAreReductionsOfGroups) {
   compare(std::integral_constant<int, 8>{});
   compare(std::integral_constant<int, 16>{});
   compare(std::integral_constant<int, 32>{});
-}
-
-// append_kv puts each row where attention looks for it.
-TEST_P(AttentionTest, KeysAndValuesJoinTheRingOfTheirSlot) {
-  const int slots = 3, length = 5, kv_dim = 300;
-  const std::vector<int> positions = {0, 7, 4, 12}, row_slots = {2, 0, 2, 1};
-  const std::vector<float> k = normal(positions.size() * kv_dim), v = normal(positions.size() * kv_dim);
-  std::vector<float> before(slots * length * kv_dim, 0.5f), keys = before, values = before;
-  Buffer<float> d_keys(before), d_values(before), d_k(k), d_v(v);
-  Buffer<int> d_positions(positions), d_slots(row_slots);
-  getp_hip::append_kv(d_keys.data(), d_values.data(), d_k.data(), d_v.data(), d_positions.data(), d_slots.data(),
-                      length, (int)positions.size(), kv_dim, nullptr);
-  for (size_t r = 0; r < positions.size(); r++) {
-    const size_t at = ((size_t)row_slots[r] * length + positions[r] % length) * kv_dim;
-    std::copy_n(k.begin() + r * kv_dim, kv_dim, keys.begin() + at);
-    std::copy_n(v.begin() + r * kv_dim, kv_dim, values.begin() + at);
-  }
-  EXPECT_EQ(d_keys.fetch(), keys);
-  EXPECT_EQ(d_values.fetch(), values);
 }

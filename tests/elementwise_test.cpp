@@ -5,11 +5,37 @@
 #include "../hip/kernels/bias.hip"
 #include "../hip/kernels/embedding.hip"
 #include "../hip/kernels/gather_rows.hip"
-#include "../hip/kernels/residual.hip"
 #include "../hip/kernels/rmsnorm.hip"
 #include "../hip/kernels/rope.hip"
-#include "../hip/kernels/softmax.hip"
-#include "../hip/kernels/split_qkv.hip"
+
+namespace {
+
+// Room for the split form of a kernel's result.
+class Split {
+ public:
+  Split(int rows, int n)
+      : hi_((size_t)rows * getp_hip::split_pitch(n)), lo_((size_t)rows * getp_hip::split_pitch(n)), scales_(rows) {}
+  getp_hip::SplitRows rows() { return {hi_.data(), lo_.data(), scales_.data(), 2}; }
+  // That it holds `values`, and zeros behind each row.
+  void check(const std::vector<float> &values, int n) {
+    if (n % 8 != 0) return;
+    const std::vector<getp_hip::fp16> hi = hi_.fetch(), lo = lo_.fetch();
+    const std::vector<float> scales = scales_.fetch();
+    const size_t pitch = getp_hip::split_pitch(n);
+    for (size_t at = 0; at < hi.size(); at++) {
+      const size_t r = at / pitch, i = at % pitch;
+      const double sum = ((double)to_float(hi[at]) + to_float(lo[at])) * scales[r],
+                   value = i < (size_t)n ? values[r * n + i] : 0;
+      ASSERT_LE(std::fabs(sum - value), std::fabs(value) * 0x1p-20) << "row " << r << ", place " << i;
+    }
+  }
+
+ private:
+  Buffer<getp_hip::fp16> hi_, lo_;
+  Buffer<float> scales_;
+};
+
+}  // namespace
 
 using ElementwiseTest = KernelTest;
 INSTANTIATE_KERNEL_TEST(ElementwiseTest);
@@ -38,11 +64,22 @@ TEST_P(ElementwiseTest, RmsnormWithin5e6) {
       for (int i = 0; i < hidden; i++)
         reference[r * hidden + i] = w[i] * (double)x[r * hidden + i] / std::sqrt(squares / hidden + 1e-5);
     }
-    Buffer<float> d_x(x), d_w(w), d_out(x.size());
-    getp_hip::rmsnorm(d_out.data(), d_x.data(), d_w.data(), rows, hidden, nullptr);
+    // The same rows as a sum, which joins x on the way.
+    const std::vector<float> half = [&] {
+      std::vector<float> values = x;
+      for (float &value : values) value *= 0.5f;
+      return values;
+    }();
+    Buffer<float> d_x(x), d_half(half), d_other_half(half), d_w(w), d_out(x.size()), d_sum_out(x.size());
+    Split split(rows, hidden);
+    getp_hip::rmsnorm(d_out.data(), split.rows(), d_x.data(), nullptr, d_w.data(), rows, hidden, nullptr);
     EXPECT_TRUE(all_near(d_out.fetch(), reference, 5e-6)) << "hidden " << hidden;
-    getp_hip::rmsnorm(d_x.data(), d_x.data(), d_w.data(), rows, hidden, nullptr);
-    EXPECT_TRUE(all_near(d_x.fetch(), reference, 5e-6)) << "in place, hidden " << hidden;
+    EXPECT_EQ(d_x.fetch(), x);
+    split.check(d_out.fetch(), hidden);
+    getp_hip::rmsnorm(d_sum_out.data(), split.rows(), d_half.data(), d_other_half.data(), d_w.data(), rows, hidden,
+                      nullptr);
+    EXPECT_EQ(d_sum_out.fetch(), d_out.fetch()) << "hidden " << hidden;
+    EXPECT_EQ(d_half.fetch(), x) << "hidden " << hidden;
   }
 }
 
@@ -51,65 +88,50 @@ TEST_P(ElementwiseTest, RmsnormOfTinyValuesKeepsEpsilon) {
   std::vector<double> reference;
   for (int i = 0; i < 4; i++) reference.push_back(w[i] * (double)x[i] / std::sqrt(14e-8 / 4 + 1e-5));
   Buffer<float> d_x(x), d_w(w), d_out(4);
-  getp_hip::rmsnorm(d_out.data(), d_x.data(), d_w.data(), 1, 4, nullptr);
+  getp_hip::rmsnorm(d_out.data(), Split(1, 4).rows(), d_x.data(), nullptr, d_w.data(), 1, 4, nullptr);
   EXPECT_TRUE(all_near(d_out.fetch(), reference, 1e-8));
 }
 
-static void softmax_reference(double *x, int length) {
-  double largest = x[0], sum = 0;
-  for (int i = 1; i < length; i++) largest = std::max(largest, x[i]);
-  for (int i = 0; i < length; i++) sum += x[i] = std::exp(x[i] - largest);
-  for (int i = 0; i < length; i++) x[i] /= sum;
-}
-
-TEST_P(ElementwiseTest, SoftmaxWithin5e6) {
-  for (int length : {1, 2, 4, 31, 255, 256, 257, 2049}) {
-    const int rows = 3, stride = length + 5;
-    std::vector<float> x = normal((size_t)rows * stride, 10);
-    for (int i = 0; i + 1 < length; i += 3) x[i] = -INFINITY;  // masked scores of the first row
-    std::vector<double> reference(x.begin(), x.end());
-    for (int r = 0; r < rows; r++) softmax_reference(reference.data() + (size_t)r * stride, length);
-    Buffer<float> d_x(x);
-    getp_hip::softmax(d_x.data(), rows, length, stride, nullptr);
-    EXPECT_TRUE(all_near(d_x.fetch(), reference, 5e-6)) << "length " << length;
-  }
-}
-
-TEST_P(ElementwiseTest, RopeWithin5e6) {
+TEST_P(ElementwiseTest, RopeRotatesAndFillsTheCache) {
   for (int head_dim : {2, 32, 64})
     for (int heads : {1, 5, 64}) {
-      const std::vector<int> positions = {0, 3, 19};
-      const int half = head_dim / 2, seq_len = 20;
-      const std::vector<float> x = normal(positions.size() * heads * head_dim);
+      const std::vector<int> positions = {0, 3, 19}, slots = {1, 2, 0};
+      const int half = head_dim / 2, seq_len = 20, kv_heads = heads == 64 ? 8 : 1, length = 7, rows = 3;
+      const int all_heads = heads + 2 * kv_heads;
+      const std::vector<float> qkv = normal((size_t)rows * all_heads * head_dim);
       std::vector<float> cosines, sines;
       for (int i = 0; i < seq_len * half; i++) {
         cosines.push_back((float)std::cos(0.37 * i));
         sines.push_back((float)std::sin(0.37 * i));
       }
-      std::vector<double> reference(x.size());
-      for (size_t r = 0; r < positions.size(); r++)
-        for (int h = 0; h < heads; h++)
+      std::vector<double> q((size_t)rows * heads * head_dim);
+      std::vector<double> keys((size_t)3 * length * kv_heads * head_dim, 0), values = keys;
+      for (int r = 0; r < rows; r++)
+        for (int h = 0; h < all_heads; h++)
           for (int i = 0; i < half; i++) {
-            const size_t a = (r * heads + h) * head_dim + i, b = a + half, angle = (size_t)positions[r] * half + i;
-            reference[a] = (double)x[a] * cosines[angle] - (double)x[b] * sines[angle];
-            reference[b] = (double)x[b] * cosines[angle] + (double)x[a] * sines[angle];
+            const size_t from = ((size_t)r * all_heads + h) * head_dim + i, angle = (size_t)positions[r] * half + i;
+            const size_t place = ((size_t)slots[r] * length + positions[r] % length) * kv_heads;
+            double a = qkv[from], b = qkv[from + half];
+            if (h < heads + kv_heads) {
+              const double first = a;
+              a = first * cosines[angle] - b * sines[angle];
+              b = b * cosines[angle] + first * sines[angle];
+            }
+            double *to = h < heads              ? &q[((size_t)r * heads + h) * head_dim]
+                         : h < heads + kv_heads ? &keys[(place + h - heads) * head_dim]
+                                                : &values[(place + h - heads - kv_heads) * head_dim];
+            to[i] = a;
+            to[i + half] = b;
           }
-      Buffer<float> d_x(x), d_cos(cosines), d_sin(sines);
-      Buffer<int> d_positions(positions);
-      getp_hip::rope(d_x.data(), d_cos.data(), d_sin.data(), d_positions.data(), (int)positions.size(), heads, head_dim,
-                     nullptr);
-      EXPECT_TRUE(all_near(d_x.fetch(), reference, 5e-6)) << "head_dim " << head_dim << ", heads " << heads;
+      const std::vector<float> empty(keys.size(), 0);
+      Buffer<float> d_qkv(qkv), d_cos(cosines), d_sin(sines), d_q(q.size()), d_keys(empty), d_values(empty);
+      Buffer<int> d_positions(positions), d_slots(slots);
+      getp_hip::rope(d_q.data(), d_keys.data(), d_values.data(), d_qkv.data(), d_cos.data(), d_sin.data(),
+                     d_positions.data(), d_slots.data(), rows, heads, kv_heads, head_dim, length, nullptr);
+      EXPECT_TRUE(all_near(d_q.fetch(), q, 5e-6)) << "head_dim " << head_dim << ", heads " << heads;
+      EXPECT_TRUE(all_near(d_keys.fetch(), keys, 5e-6)) << "head_dim " << head_dim << ", heads " << heads;
+      EXPECT_TRUE(all_near(d_values.fetch(), values, 0)) << "head_dim " << head_dim << ", heads " << heads;
     }
-}
-
-TEST_P(ElementwiseTest, ResidualAdd) {
-  for (size_t count : {1, 255, 256, 2880, 70001}) {
-    const std::vector<float> x = normal(count), y = normal(count);
-    Buffer<float> d_x(x), d_y(y);
-    getp_hip::residual_add(d_x.data(), d_y.data(), count, nullptr);
-    const std::vector<float> out = d_x.fetch();
-    for (size_t i = 0; i < count; i++) ASSERT_EQ(out[i], x[i] + y[i]) << i;
-  }
 }
 
 TEST_P(ElementwiseTest, BiasIsAddedToEachRowAndByExpert) {
@@ -126,21 +148,6 @@ TEST_P(ElementwiseTest, BiasIsAddedToEachRowAndByExpert) {
       ASSERT_EQ(plain[r * n + i], x[r * n + i] + b[i]);
       ASSERT_EQ(by_expert[r * n + i], x[r * n + i] + b[chosen[r] * n + i]);
     }
-}
-
-TEST_P(ElementwiseTest, SplitQkv) {
-  const int rows = 3, q_dim = 192, kv_dim = 65, width = q_dim + 2 * kv_dim;
-  const std::vector<float> qkv = normal((size_t)rows * width);
-  Buffer<float> d_qkv(qkv), d_q((size_t)rows * q_dim), d_k((size_t)rows * kv_dim), d_v((size_t)rows * kv_dim);
-  getp_hip::split_qkv(d_q.data(), d_k.data(), d_v.data(), d_qkv.data(), rows, q_dim, kv_dim, nullptr);
-  const std::vector<float> q = d_q.fetch(), k = d_k.fetch(), v = d_v.fetch();
-  for (int r = 0; r < rows; r++) {
-    for (int i = 0; i < q_dim; i++) ASSERT_EQ(q[r * q_dim + i], qkv[r * width + i]);
-    for (int i = 0; i < kv_dim; i++) {
-      ASSERT_EQ(k[r * kv_dim + i], qkv[r * width + q_dim + i]);
-      ASSERT_EQ(v[r * kv_dim + i], qkv[r * width + q_dim + kv_dim + i]);
-    }
-  }
 }
 
 TEST_P(ElementwiseTest, GatherRows) {

@@ -229,6 +229,53 @@ TEST_F(HostBackendTest, DifferentWaveOperationsDoNotMeet) {
   EXPECT_EQ(hipFree(out), hipSuccess);
 }
 
+// Multiplies `times` tiles of ones; lane `idle` leaves out the last one.
+template <class Tile>
+__global__ void multiply_ones(float *out, int times, int idle) {
+  typename Tile::Operand ones;
+  for (uint4 &unit : ones.units) unit = {0x3c003c00u, 0x3c003c00u, 0x3c003c00u, 0x3c003c00u};
+  typename Tile::Sums sums = {}, more = {};
+  for (int i = 0; i < times; i++)
+    if (i + 1 < times || (int)threadIdx.x != idle) Tile::multiply_add(sums, ones, ones);
+  if (threadIdx.x % 3 == 0) out[threadIdx.x] = sums.values[0];
+  Tile::multiply_add(more, ones, ones);
+  __syncthreads();
+  more = sums;
+  Tile::multiply_add(more, ones, ones);
+  if (threadIdx.x % 3 != 0) out[threadIdx.x] = more.values[0];
+}
+
+TEST_F(HostBackendTest, MultiplicationsAreDoneWhenSomebodyLooks) {
+  for (auto [wave, wmma] : {std::pair(64, false), {32, false}, {32, true}})
+    for (uint64_t seed : {0, 1})
+      for (int times : {1, 3, 100}) {
+        getp_set_lanes(wave, seed, wmma);
+        float *out = device_memory<float>(128);
+        with_matrix_tile([&](auto tile) {
+          hipLaunchKernelGGL(multiply_ones<decltype(tile)>, dim3(1), dim3(128), 0, nullptr, out, times, -1);
+        });
+        ASSERT_EQ(hipGetLastError(), hipSuccess);
+        for (int i = 0; i < 128; i++) ASSERT_EQ(out[i], 32 * (times + (i % 3 != 0))) << i;
+        EXPECT_EQ(hipFree(out), hipSuccess);
+      }
+}
+
+TEST_F(HostBackendTest, ASkippedMultiplicationNamesTheKernel) {
+  for (auto [wave, wmma] : {std::pair(64, false), {32, false}, {32, true}})
+    for (int times : {1, 3}) {
+      getp_set_lanes(wave, 0, wmma);
+      float *out = device_memory<float>(128);
+      const std::string what = fault_of([&, times = times] {
+        with_matrix_tile([&](auto tile) {
+          hipLaunchKernelGGL(multiply_ones<decltype(tile)>, dim3(1), dim3(128), 0, nullptr, out, times, 70);
+        });
+      });
+      EXPECT_CONTAINS(what, "multiply_ones");
+      EXPECT_CONTAINS(what, "reached by ");
+      EXPECT_EQ(hipFree(out), hipSuccess);
+    }
+}
+
 __global__ void write_at(float *out, int index) { out[index] = 1; }
 
 TEST_F(HostBackendTest, WritesOutsideAnAllocationNameTheKernel) {

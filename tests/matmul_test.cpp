@@ -48,7 +48,10 @@ struct Matrices {
 
 struct Split {
   Split(const std::vector<float> &x, int rows, int n, int terms)
-      : hi((size_t)rows * n), lo((size_t)rows * n), scales(rows), split{hi.data(), lo.data(), scales.data(), terms} {
+      : hi((size_t)rows * split_pitch(n)),
+        lo((size_t)rows * split_pitch(n)),
+        scales(rows),
+        split{hi.data(), lo.data(), scales.data(), terms} {
     Buffer<float> d_x(x);
     split_terms(split, d_x.data(), rows, n, nullptr);
     HIP_CHECK(hipDeviceSynchronize());
@@ -134,7 +137,8 @@ TEST_P(MatmulTest, SplitIsExactTo22Bits) {
     float largest = 0;
     for (int i = 0; i < n; i++) largest = std::max(largest, std::fabs(x[r * n + i]));
     for (int i = 0; i < n; i++) {
-      const double value = x[r * n + i], sum = ((double)to_float(hi[r * n + i]) + to_float(lo[r * n + i])) * scales[r];
+      const size_t at = (size_t)r * split_pitch(n) + i;
+      const double value = x[r * n + i], sum = ((double)to_float(hi[at]) + to_float(lo[at])) * scales[r];
       ASSERT_LE(std::fabs(sum - value), std::max(std::fabs(value) * 0x1p-22, largest * 0x1p-39))
           << "row " << r << ", value " << i;
     }

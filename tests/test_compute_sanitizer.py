@@ -22,7 +22,7 @@ def clean(tool, *command):
 
 
 @pytest.mark.parametrize("tool", ["memcheck", "racecheck"])
-@pytest.mark.parametrize("program", ["elementwise", "matvec", "attention", "moe"])
+@pytest.mark.parametrize("program", ["elementwise", "matvec", "matmul", "attention", "moe"])
 def test_kernels(tool, program):
     clean(tool, f"build/tests-nvidia/{program}_test")
 

@@ -40,7 +40,6 @@ enum class Stage {
   kMlp1,
   kSwiglu,
   kMlp2,
-  kExperts,
   kMlpResidual,
   kFinalNorm,
   kLogits,
@@ -63,7 +62,6 @@ inline const char *stage_name(Stage stage) {
                                 "mlp1",
                                 "swiglu",
                                 "mlp2",
-                                "experts combined",
                                 "mlp residual",
                                 "final norm",
                                 "logits"};
@@ -170,7 +168,6 @@ class ReferenceForward {
       std::sort(ascending.begin(), ascending.end(), [&](int a, int b) { return order[a] < order[b]; });
       for (int j : ascending)
         for (size_t i = 0; i < H; i++) e_agg[i] += topk[j] * mlp2[j * H + i];
-      observe(Stage::kExperts, l, e_agg);
       for (size_t i = 0; i < H; i++) x[i] += e_agg[i];
       observe(Stage::kMlpResidual, l, x);
     }

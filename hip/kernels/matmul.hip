@@ -14,7 +14,7 @@
 // Many rows: matmul_tile_kernel, bound by the matrix cores: a block makes 128 outputs of 64 or 128 rows from stages of
 // 32 k in shared memory: tiles of w as they are; of x 16 rows of 4 octets a KB, swizzled so that neither copies nor
 // tiles meet in a bank.
-//   grid: blocks of outputs * row tiles, those of a block of outputs beside each other . block: 256
+//   grid: blocks of outputs * row tiles . block: 256
 #pragma once
 
 #include "../device_matrix.hpp"
@@ -40,20 +40,31 @@ struct MatmulArguments {
   int steps = 0;  // of kMatmulStep k, to the end of n: the launcher's to set
 };
 
-// Which rows and which matrix a block works on.
+// Which outputs of which rows of which matrix a block makes. Blocks beside each other take the row tiles of one matrix,
+// then its next outputs: what runs at a time shares weights and rows.
 struct MatmulTile {
   size_t matrix;
-  int first, count;
+  int first, count, first_output;
 
-  __device__ MatmulTile(const MatmulArguments &a, int tile, int tile_rows)
-      : matrix(a.experts ? (size_t)a.experts[tile] : 0),
-        first(tile * tile_rows),
-        count(a.rows - first < tile_rows ? a.rows - first : tile_rows) {
-    if (a.experts) first = tile, count = 1;
-    if (!a.tiles) return;
-    matrix = a.tiles[tile].expert;
-    first = a.tiles[tile].first;
-    count = a.tiles[tile].count;
+  __device__ MatmulTile(const MatmulArguments &a, int tile_rows, int tile_outputs) {
+    int output;
+    if (a.tiles) {
+      const int output_tiles = (a.d + tile_outputs - 1) / tile_outputs;
+      const ExpertTile any = a.tiles[blockIdx.x / output_tiles];
+      const int of_expert = (int)blockIdx.x - any.first_tile * output_tiles;
+      const ExpertTile own = a.tiles[any.first_tile + of_expert % any.tiles_of_expert];
+      output = of_expert / any.tiles_of_expert;
+      matrix = own.expert;
+      first = own.first;
+      count = own.count;
+    } else {
+      const int tile = (int)blockIdx.x % a.row_tiles;
+      output = (int)blockIdx.x / a.row_tiles;
+      matrix = a.experts ? (size_t)a.experts[tile] : 0;
+      first = a.experts ? tile : tile * tile_rows;
+      count = a.experts ? 1 : a.rows - first < tile_rows ? a.rows - first : tile_rows;
+    }
+    first_output = output * tile_outputs;
   }
   // The row of out that row r < count of the tile is.
   __device__ int row(const MatmulArguments &a, int r) const { return a.tile_rows ? a.tile_rows[first + r] : first + r; }
@@ -71,15 +82,16 @@ struct MatmulOutput {
   __device__ float finish(float sum, float x_scale) const { return sum * x_scale * scale + bias; }
 };
 
-// Place of octet `octet` of row `row` in a strip of 16 rows, in units.
-__device__ inline int strip_place(int row, int octet) { return octet * 16 + (row ^ (2 * octet)); }
+// Place of octet `octet` of row `row` in a step, in units: a row's octets stay together, since copies write what they
+// read together, in an order that keeps the lanes of a tile off each other's banks.
+__device__ inline int step_place(int row, int octet) { return row * 4 + (octet ^ (row / 2 % 4)); }
 
 template <class Tile>
 __device__ inline typename Tile::Operand load_rows(const uint4 *strip, int lane) {
   typename Tile::Operand operand;
   GETP_UNROLL
   for (int u = 0; u < Tile::kUnits; u++)
-    operand.units[u] = strip[strip_place(Tile::unit_row(lane, u), Tile::unit_octet(lane, u))];
+    operand.units[u] = strip[step_place(Tile::unit_row(lane, u), Tile::unit_octet(lane, u))];
   return operand;
 }
 
@@ -98,46 +110,61 @@ __device__ inline const uint4 *weight_strip(const MatmulArguments &a, size_t mat
 }
 
 template <class Tile, int Terms, int Rows>
-__global__ void __launch_bounds__(256, 1) matmul_tile_kernel(MatmulArguments a) {
+__global__ void __launch_bounds__(256, kStageBlocks) matmul_tile_kernel(MatmulArguments a) {
   constexpr int kWaves = 256 / Tile::kWave, kStrips = kMatmulOutputs / 16, kRowStrips = Rows / 16;
   // of a wave: strips of rows, strips of outputs (few where their operands take many registers)
   constexpr int kOwnRows = Rows == 128 && (kWaves == 4 || Tile::kUnits == 4) ? 4 : 2,
                 kOwn = kStrips * kRowStrips / kOwnRows / kWaves;
-  constexpr int kStage = (kStrips + Terms * kRowStrips) * 64;  // units
-  constexpr int kCopiesW = kStrips / 4, kCopiesX = kRowStrips / 4;
+  constexpr int kStep = (kStrips + Terms * kRowStrips) * 64, kStage = kStageSteps * kStep;  // units
+  constexpr int kCopiesW = kStageSteps * kStrips / 4, kOctets = 4 * kStageSteps, kPassRows = 256 / kOctets;
+  constexpr int kCopiesX = Rows / kPassRows;
+  static_assert(kMatmulChunk % (kStageSteps * kMatmulStep) == 0, "a chunk is made of whole stages");
   GETP_SHARED_STAGES(stages, kSharedStages * kStage);
 
-  const MatmulTile tile(a, (int)blockIdx.x % a.row_tiles, Rows);
+  const MatmulTile tile(a, Rows, kMatmulOutputs);
   if (tile.count <= 0) return;
-  const int first_output = (int)(blockIdx.x / a.row_tiles) * kMatmulOutputs;
+  const int first_output = tile.first_output;
   const int thread = threadIdx.x, lane = thread % Tile::kWave, wave = thread / Tile::kWave;
-  const int own_row = wave % (kRowStrips / kOwnRows) * kOwnRows, own_output = wave / (kRowStrips / kOwnRows) * kOwn;
+  // Waves beside each other take the same rows: where a tile is half empty, each of a processor's schedulers keeps
+  // work.
+  constexpr int kOutputWaves = kStrips / kOwn;
+  const int own_row = wave / kOutputWaves * kOwnRows, own_output = wave % kOutputWaves * kOwn;
+  const bool has_rows = own_row * 16 < tile.count;
 
-  // A thread copies a unit of every fourth strip of weights, and octet `octet` of every 64th row. What lies past the
-  // last output or row repeats it; nothing reads the sums.
-  const int octet = thread % 4, place = strip_place(thread / 4 % 16, octet) + thread / 64 * 64;
+  // A thread copies a unit of every fourth tile of weights, and octet `octet` of every row that is kPassRows further.
+  // What lies past the last output or row repeats it; nothing reads the sums.
+  const int octet = thread % kOctets, pass_row = thread / kOctets;
   const uint4 *from_w[kCopiesW];
   const fp16 *from_x[kCopiesX];
   GETP_UNROLL
-  for (int i = 0; i < kCopiesW; i++)
-    from_w[i] = weight_strip(a, tile.matrix, first_output + (thread / 64 + 4 * i) * 16) + thread % 64;
+  for (int i = 0; i < kCopiesW; i++) {
+    const int strip = (thread / 64 + 4 * i) % kStrips, step = (thread / 64 + 4 * i) / kStrips;
+    from_w[i] = weight_strip(a, tile.matrix, first_output + strip * 16) + step * 64 + thread % 64;
+  }
   GETP_UNROLL
   for (int i = 0; i < kCopiesX; i++) {
-    const int r = thread / 4 + 64 * i;
-    from_x[i] = a.hi + (size_t)(tile.row(a, r < tile.count ? r : tile.count - 1) / a.share) * a.n + octet * 8;
+    const int r = pass_row + kPassRows * i;
+    from_x[i] =
+        a.hi + (size_t)(tile.row(a, r < tile.count ? r : tile.count - 1) / a.share) * a.steps * kMatmulStep + octet * 8;
   }
   const ptrdiff_t to_lo = a.lo - a.hi;
   StageCopy<kCopiesW + Terms * kCopiesX> copy;
-  const auto begin_stage = [&](int step, uint4 *stage) {
-    const int k = step * kMatmulStep;
-    const bool inside = k + octet * 8 < a.n;
+  const auto begin_stage = [&](int number, uint4 *stage) {
+    const int first_step = number * kStageSteps;
     GETP_UNROLL
-    for (int i = 0; i < kCopiesW; i++) copy.begin(i, stage + thread + 256 * i, from_w[i] + step * 64, step < a.steps);
+    for (int i = 0; i < kCopiesW; i++) {
+      const int strip = (thread / 64 + 4 * i) % kStrips, step = (thread / 64 + 4 * i) / kStrips;
+      copy.begin(i, stage + step * kStep + strip * 64 + thread % 64, from_w[i] + first_step * 64,
+                 first_step + step < a.steps);
+    }
     GETP_UNROLL
-    for (int term = 0; term < Terms; term++) GETP_UNROLL
-    for (int i = 0; i < kCopiesX; i++)
-      copy.begin(kCopiesW + term * kCopiesX + i, stage + (kStrips + term * kRowStrips) * 64 + place + 256 * i,
-                 from_x[i] + (term ? to_lo : 0) + k, inside);
+    for (int i = 0; i < Terms * kCopiesX; i++) {
+      const int term = i / kCopiesX, pass = i % kCopiesX, step = octet / 4;
+      copy.begin(kCopiesW + i,
+                 stage + step * kStep + (kStrips + term * kRowStrips) * 64 +
+                     step_place(pass_row + kPassRows * pass, octet % 4),
+                 from_x[pass] + (term ? to_lo : 0) + first_step * kMatmulStep, first_step + step < a.steps);
+    }
     copy.commit();
   };
   for (int s = 0; s < kPipelineStages - 1; s++) {
@@ -146,28 +173,34 @@ __global__ void __launch_bounds__(256, 1) matmul_tile_kernel(MatmulArguments a) 
   }
 
   typename Tile::Sums sums[kOwn][kOwnRows] = {}, totals[kOwn][kOwnRows] = {};
+  const int stage_count = (a.steps + kStageSteps - 1) / kStageSteps;
   int stage = 0, next_stage = (kPipelineStages - 1) % kSharedStages;
-  for (int step = 0; step < a.steps; step++) {
+  for (int number = 0; number < stage_count; number++) {
     copy.wait();
     __syncthreads();
-    begin_stage(step + kPipelineStages - 1, stages + next_stage * kStage);
-    const uint4 *w = stages + stage * kStage + own_output * 64, *x = stages + stage * kStage + (kStrips + own_row) * 64;
-    typename Tile::Operand own[kOwn];
+    begin_stage(number + kPipelineStages - 1, stages + next_stage * kStage);
     GETP_UNROLL
-    for (int i = 0; i < kOwn; i++) own[i] = load_weights<Tile>(w + i * 64, lane);
-    GETP_UNROLL
-    for (int term = 0; term < Terms; term++) GETP_UNROLL
-    for (int j = 0; j < kOwnRows; j++) {
-      const typename Tile::Operand own_rows = load_rows<Tile>(x + (term * kRowStrips + j) * 64, lane);
+    for (int own_step = 0; own_step < kStageSteps && has_rows; own_step++) {
+      const uint4 *step = stages + stage * kStage + own_step * kStep;
+      const uint4 *w = step + own_output * 64, *x = step + (kStrips + own_row) * 64;
+      typename Tile::Operand own[kOwn];
       GETP_UNROLL
-      for (int i = 0; i < kOwn; i++) Tile::multiply_add(sums[i][j], own[i], own_rows);
+      for (int i = 0; i < kOwn; i++) own[i] = load_weights<Tile>(w + i * 64, lane);
+      GETP_UNROLL
+      for (int j = 0; j < Terms * kOwnRows; j++) {
+        const int term = j / kOwnRows, strip = j % kOwnRows;
+        const typename Tile::Operand own_rows = load_rows<Tile>(x + (term * kRowStrips + strip) * 64, lane);
+        GETP_UNROLL
+        for (int i = 0; i < kOwn; i++) Tile::multiply_add(sums[i][strip], own[i], own_rows);
+      }
     }
-    if ((step + 1) % (kMatmulChunk / kMatmulStep) == 0 || step + 1 == a.steps) GETP_UNROLL
-    for (int i = 0; i < kOwn; i++) GETP_UNROLL
-    for (int j = 0; j < kOwnRows; j++) GETP_UNROLL
-    for (int v = 0; v < Tile::kValues; v++) {
-      totals[i][j].values[v] += sums[i][j].values[v];
-      sums[i][j].values[v] = 0;
+    if ((number + 1) * kStageSteps % (kMatmulChunk / kMatmulStep) == 0 || number + 1 == stage_count) {
+      GETP_UNROLL
+      for (int i = 0; i < kOwn * kOwnRows * Tile::kValues; i++) {
+        float &sum = sums[i / Tile::kValues / kOwnRows][i / Tile::kValues % kOwnRows].values[i % Tile::kValues];
+        totals[i / Tile::kValues / kOwnRows][i / Tile::kValues % kOwnRows].values[i % Tile::kValues] += sum;
+        sum = 0;
+      }
     }
     copy.end();
     stage = stage + 1 == kSharedStages ? 0 : stage + 1;
@@ -191,29 +224,29 @@ __global__ void __launch_bounds__(256, 1) matmul_tile_kernel(MatmulArguments a) 
     }
   }
   GETP_UNROLL
-  for (int j = 0; j < kOwnRows; j++) GETP_UNROLL
-  for (int v = 0; v < Tile::kValues; v++) {
-    float *out = a.out + (size_t)rows[j][v] * a.d;
+  for (int j = 0; j < kOwnRows * Tile::kValues; j++) {
+    const int strip = j / Tile::kValues, v = j % Tile::kValues;
+    float *out = a.out + (size_t)rows[strip][v] * a.d;
     GETP_UNROLL
     for (int i = 0; i < kOwn; i++) {
       const int o = first_output + (own_output + i) * 16 + Tile::output(lane, v);
-      if (rows[j][v] >= 0 && o < a.d) out[o] = outputs[i][v].finish(totals[i][j].values[v], x_scales[j][v]);
+      if (rows[strip][v] >= 0 && o < a.d) out[o] = outputs[i][v].finish(totals[i][strip].values[v], x_scales[strip][v]);
     }
   }
 }
 
 // Strips: of 16 rows and of 16 outputs that a block works on.
 template <class Tile, int Terms, int Strips>
-__global__ void __launch_bounds__(256, 2) matmul_stream_kernel(MatmulArguments a) {
+__global__ void __launch_bounds__(256, Strips == 1 ? 3 : 2) matmul_stream_kernel(MatmulArguments a) {
   constexpr int kRows = 16 * Strips, kPlaces = kRows * kRows;
   // Chunks of a round: so few that two blocks fit into 64 KB. Steps whose weights are under way: as registers allow.
   constexpr int kRound = Strips == 1 ? 16 : 256 / Tile::kWave, kUnits = Strips * Tile::kUnits;
-  constexpr int kAhead = kUnits > 4 ? 1 : kUnits > 2 ? 4 : 8;
+  constexpr int kAhead = kUnits > 4 ? 1 : kUnits > 1 ? 4 : 8;
   GETP_SHARED(float, chunk_sums, kRound *kPlaces);
   GETP_SHARED(float, totals, kPlaces);
-  const MatmulTile tile(a, (int)blockIdx.x % a.row_tiles, kRows);
+  const MatmulTile tile(a, kRows, kRows);
   if (tile.count <= 0) return;
-  const int first_output = (int)(blockIdx.x / a.row_tiles) * kRows;
+  const int first_output = tile.first_output;
   const int lane = threadIdx.x % Tile::kWave, wave = threadIdx.x / Tile::kWave, waves = blockDim.x / Tile::kWave;
 
   // What lies past the last output or row repeats it; nothing reads the sums.
@@ -225,7 +258,7 @@ __global__ void __launch_bounds__(256, 2) matmul_stream_kernel(MatmulArguments a
     GETP_UNROLL
     for (int u = 0; u < Tile::kUnits; u++) {
       const int r = s * 16 + Tile::unit_row(lane, u);
-      x[s][u] = a.hi + (size_t)(tile.row(a, r < tile.count ? r : tile.count - 1) / a.share) * a.n +
+      x[s][u] = a.hi + (size_t)(tile.row(a, r < tile.count ? r : tile.count - 1) / a.share) * a.steps * kMatmulStep +
                 Tile::unit_octet(lane, u) * 8;
     }
   }
@@ -237,17 +270,15 @@ __global__ void __launch_bounds__(256, 2) matmul_stream_kernel(MatmulArguments a
       typename Tile::Sums sums[Strips][Strips] = {};
       const auto add_step = [&](int step, const typename Tile::Operand *weights) {
         GETP_UNROLL
-        for (int term = 0; term < Terms; term++) GETP_UNROLL
-        for (int j = 0; j < Strips; j++) {
+        for (int j = 0; j < Terms * Strips; j++) {
+          const int term = j / Strips, strip = j % Strips;
           typename Tile::Operand rows;
           GETP_UNROLL
           for (int u = 0; u < Tile::kUnits; u++) {
-            // Past the row's end weights are zero: any number will do.
-            const int k = step * kMatmulStep, last = a.n - 8 - Tile::unit_octet(lane, u) * 8;
-            rows.units[u] = *(const uint4 *)(x[j][u] + (term ? to_lo : 0) + (k < last ? k : last));
+            rows.units[u] = *(const uint4 *)(x[strip][u] + (term ? to_lo : 0) + step * kMatmulStep);
           }
           GETP_UNROLL
-          for (int i = 0; i < Strips; i++) Tile::multiply_add(sums[i][j], weights[i], rows);
+          for (int i = 0; i < Strips; i++) Tile::multiply_add(sums[i][strip], weights[i], rows);
         }
       };
       // The weights of kAhead steps are under way together.
@@ -256,10 +287,10 @@ __global__ void __launch_bounds__(256, 2) matmul_stream_kernel(MatmulArguments a
       for (; step + kAhead <= end; step += kAhead) {
         typename Tile::Operand weights[kAhead][Strips];
         GETP_UNROLL
-        for (int ahead = 0; ahead < kAhead; ahead++) GETP_UNROLL
-        for (int s = 0; s < Strips; s++) GETP_UNROLL
-        for (int u = 0; u < Tile::kUnits; u++)
+        for (int i = 0; i < kAhead * Strips * Tile::kUnits; i++) {
+          const int u = i % Tile::kUnits, s = i / Tile::kUnits % Strips, ahead = i / Tile::kUnits / Strips;
           weights[ahead][s].units[u] = load_once(w[s] + (step + ahead) * 64 + Tile::weight_unit(lane, u));
+        }
         GETP_UNROLL
         for (int ahead = 0; ahead < kAhead; ahead++) add_step(step + ahead, weights[ahead]);
       }
@@ -270,11 +301,11 @@ __global__ void __launch_bounds__(256, 2) matmul_stream_kernel(MatmulArguments a
         add_step(step, weights);
       }
       GETP_UNROLL
-      for (int i = 0; i < Strips; i++) GETP_UNROLL
-      for (int j = 0; j < Strips; j++) GETP_UNROLL
-      for (int v = 0; v < Tile::kValues; v++)
-        chunk_sums[(c * kRows + j * 16 + Tile::row(lane, v)) * kRows + i * 16 + Tile::output(lane, v)] =
-            sums[i][j].values[v];
+      for (int i = 0; i < Strips * Strips * Tile::kValues; i++) {
+        const int v = i % Tile::kValues, j = i / Tile::kValues % Strips, o = i / Tile::kValues / Strips;
+        chunk_sums[(c * kRows + j * 16 + Tile::row(lane, v)) * kRows + o * 16 + Tile::output(lane, v)] =
+            sums[o][j].values[v];
+      }
     }
     __syncthreads();
     for (int place = threadIdx.x; place < kPlaces; place += blockDim.x) {
@@ -313,7 +344,8 @@ inline void launch_matmul(MatmulArguments a, int tile_rows, int terms, hipStream
     constexpr int kTerms = decltype(term_count)::value;
     const auto launch_tiles = [&](auto rows) {
       constexpr int kRows = decltype(rows)::value;
-      const size_t bytes = (size_t)kSharedStages * (kMatmulOutputs + kTerms * kRows) * kMatmulStep * sizeof(fp16);
+      const size_t step = (kMatmulOutputs + kTerms * kRows) * kMatmulStep * sizeof(fp16);
+      const size_t bytes = kSharedStages * kStageSteps * step;
       HIP_LAUNCH_SHARED((matmul_tile_kernel<Tile, kTerms, kRows>), dim3(blocks), dim3(256), bytes, stream, a);
     };
     const int chunks = (a.n + kMatmulChunk - 1) / kMatmulChunk, threads = std::min(256, 64 * chunks);

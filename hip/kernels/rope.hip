@@ -1,31 +1,47 @@
-// rope: rotates the pairs (i, i + head_dim/2) of every head by the angle of its row's position
-//                                                       reference: apply_rotary_emb() in run.cpp
-//   x (rows, heads, head_dim) f32, in place . cos, sin (seq_len, head_dim/2) f32, made by the host's compute_cos_sin
-//   positions (rows) int, each in [0, seq_len)
-//   grid: (blocks over heads * head_dim/2, rows) . block: 256, a thread a pair
+// rope: takes query, key and value out of qkv, rotates the pairs (i, i + head_dim/2) of every query and key head by the
+// angle of the row's position, and puts key and value into the cache
+//                                              reference: apply_rotary_emb() and forward() in run.cpp
+//   qkv (rows, (heads + 2 * kv_heads) * head_dim) f32 . q (rows, heads, head_dim) f32
+//   key_cache, value_cache (slots, length, kv_heads, head_dim) f32 of one layer; a slot's position p lies at p %
+//   length: a ring where length is less than the sequence cos, sin (seq_len, head_dim/2) f32, made by the host's
+//   compute_cos_sin . positions, slots (rows) int, each position in [0, seq_len), no two rows with the same place grid:
+//   (blocks over pairs of a row, rows) . block: 256, a thread a pair
 #pragma once
 
 #include "reduce.hpp"
 
 namespace getp_hip {
 
-__global__ void rope_kernel(float *x, const float *cos_table, const float *sin_table, const int *positions, int heads,
-                            int head_dim) {
+__global__ void rope_kernel(float *q, float *key_cache, float *value_cache, const float *qkv, const float *cos_table,
+                            const float *sin_table, const int *positions, const int *slots, int heads, int kv_heads,
+                            int head_dim, int length) {
   const int half = head_dim / 2, pair = (int)(blockIdx.x * blockDim.x + threadIdx.x);
-  if (pair >= heads * half) return;
-  const int head = pair / half, i = pair % half;
-  const size_t row = blockIdx.y, angle = (size_t)positions[row] * half + i;
-  float *first = x + (row * heads + head) * head_dim + i, *second = first + half;
-  const float c = cos_table[angle], s = sin_table[angle], a = *first, b = *second;
-  *first = a * c - b * s;
-  *second = b * c + a * s;
+  const int head = pair / half, i = pair % half, all_heads = heads + 2 * kv_heads;
+  if (head >= all_heads) return;
+  const size_t row = blockIdx.y, position = positions[row];
+  const float *from = qkv + (row * all_heads + head) * head_dim + i;
+  const size_t cached = ((size_t)slots[row] * length + position % length) * kv_heads;
+  float *to = head < heads              ? q + (row * heads + head) * head_dim
+              : head < heads + kv_heads ? key_cache + (cached + head - heads) * head_dim
+                                        : value_cache + (cached + head - heads - kv_heads) * head_dim;
+  float a = from[0], b = from[half];
+  if (head < heads + kv_heads) {
+    const float c = cos_table[position * half + i], s = sin_table[position * half + i], first = a;
+    a = first * c - b * s;
+    b = b * c + first * s;
+  }
+  to[i] = a;
+  to[i + half] = b;
 }
 
-inline void rope(float *d_x, const float *d_cos, const float *d_sin, const int *d_positions, int rows, int heads,
-                 int head_dim, hipStream_t stream) {
-  HIP_REQUIRE(rows > 0 && rows <= 65535 && heads > 0 && head_dim > 0 && head_dim % 2 == 0);
-  HIP_LAUNCH(rope_kernel, dim3(block_count((size_t)heads * head_dim / 2, 256), rows), dim3(256), stream, d_x, d_cos,
-             d_sin, d_positions, heads, head_dim);
+inline void rope(float *d_q, float *d_key_cache, float *d_value_cache, const float *d_qkv, const float *d_cos,
+                 const float *d_sin, const int *d_positions, const int *d_slots, int rows, int heads, int kv_heads,
+                 int head_dim, int length, hipStream_t stream) {
+  HIP_REQUIRE(rows > 0 && rows <= 65535 && heads > 0 && kv_heads > 0 && head_dim > 0 && head_dim % 2 == 0);
+  HIP_REQUIRE(length > 0);
+  const size_t pairs = (size_t)(heads + 2 * kv_heads) * (head_dim / 2);
+  HIP_LAUNCH(rope_kernel, dim3(block_count(pairs, 256), rows), dim3(256), stream, d_q, d_key_cache, d_value_cache,
+             d_qkv, d_cos, d_sin, d_positions, d_slots, heads, kv_heads, head_dim, length);
 }
 
 }  // namespace getp_hip

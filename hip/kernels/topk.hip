@@ -1,5 +1,7 @@
-// topk: the k largest scores of each row, in descending order; equal scores in ascending index, as topk() in run.cpp
-//   values (rows, k) f32 . indices (rows, k) int . scores (rows, n) f32
+// topk: the k largest scores of each row, in descending order; equal scores in ascending index, as topk() in run.cpp;
+// and their softmax over the k                                                   reference: topk() and softmax() in
+// run.cpp
+//   weights (rows, k) f32 . indices (rows, k) int . scores (rows, n) f32
 //   grid: a block a row . block: 32, lane l looks at every 32nd score
 //   Every score has a key of its own: its order as an integer, then its index. A round takes the largest key below the
 //   last one, so no list of what was taken is needed. NaN counts as less than -inf: the indices are always valid.
@@ -15,12 +17,13 @@ __device__ inline TopkKey topk_key(float score, int index) {
   score += 0.0f;  // -0 becomes +0, its equal
   unsigned order;
   memcpy(&order, &score, sizeof order);
-  order = score != score ? 0u : order & 0x80000000u ? ~order : order | 0x80000000u;
+  order = score != score ? 0u : order ^ ((0u - (order >> 31)) | 0x80000000u);
   return ((TopkKey)order << 32) | (0xffffffffu - (unsigned)index);
 }
 
-__global__ void __launch_bounds__(32) topk_kernel(float *values, int *indices, const float *scores, int n, int k) {
+__global__ void __launch_bounds__(32) topk_kernel(float *weights, int *indices, const float *scores, int n, int k) {
   const float *row = scores + (size_t)blockIdx.x * n;
+  float *own = weights + (size_t)blockIdx.x * k;
   TopkKey last = ~0ull;
   for (int rank = 0; rank < k; rank++) {
     TopkKey best = 0;
@@ -32,14 +35,19 @@ __global__ void __launch_bounds__(32) topk_kernel(float *values, int *indices, c
     if (threadIdx.x == 0) {
       const int index = (int)(0xffffffffu - (unsigned)last);
       indices[(size_t)blockIdx.x * k + rank] = index;
-      values[(size_t)blockIdx.x * k + rank] = row[index];
+      own[rank] = row[index];
     }
   }
+  if (threadIdx.x != 0) return;
+  const float largest = own[0];
+  float sum = 0;
+  for (int rank = 0; rank < k; rank++) sum += own[rank] = expf(own[rank] - largest);
+  for (int rank = 0; rank < k; rank++) own[rank] /= sum;
 }
 
-inline void topk(float *d_values, int *d_indices, const float *d_scores, int rows, int n, int k, hipStream_t stream) {
+inline void topk(float *d_weights, int *d_indices, const float *d_scores, int rows, int n, int k, hipStream_t stream) {
   HIP_REQUIRE(rows > 0 && k > 0 && k <= n);
-  HIP_LAUNCH(topk_kernel, dim3(rows), dim3(32), stream, d_values, d_indices, d_scores, n, k);
+  HIP_LAUNCH(topk_kernel, dim3(rows), dim3(32), stream, d_weights, d_indices, d_scores, n, k);
 }
 
 }  // namespace getp_hip

@@ -1,6 +1,8 @@
 // What the two GPU back ends share: shared memory and the group reduction over shuffles.
 #pragma once
 
+constexpr int block_threads(int threads) { return threads; }
+
 constexpr int kDefaultBatch = 2048;  // requests at a time, if memory allows
 
 #define GETP_SHARED(type, name, count) __shared__ type name[count]

@@ -38,8 +38,8 @@ struct hipDeviceProp_t {
 struct alignas(16) float4 {
   float x, y, z, w;
 };
-struct alignas(8) uint2 {
-  unsigned x, y;
+struct alignas(8) float2 {
+  float x, y;
 };
 struct alignas(16) uint4 {
   unsigned x, y, z, w;
@@ -80,11 +80,8 @@ inline void launch(const char *kernel, dim3 grid, dim3 block, const Body &body) 
   std::atomic<bool> failed{false};
   std::mutex mutex;
   std::string what;
-  // Waking a CPU thread costs as much as some thousand simulated threads, so small launches stay on this one.
-  const uint64_t worth = std::max<uint64_t>(1, blocks * threads / 8192), chunk = std::max<uint64_t>(1, 512 / threads);
-  const int count = (int)std::min({(uint64_t)settings.threads, blocks, worth});
-  workers().run(count, [&](BlockRunner &runner) {
-    for (uint64_t first; !failed && (first = next.fetch_add(chunk)) < blocks;)
+  const auto run_blocks = [&](BlockRunner &runner, uint64_t chunk, const auto &enough) {
+    for (uint64_t first; !failed && !enough() && (first = next.fetch_add(chunk)) < blocks;)
       for (uint64_t b = first; b < std::min(blocks, first + chunk) && !failed; b++) {
         const dim3 index((unsigned)(b % grid.x), (unsigned)(b / grid.x % grid.y), (unsigned)(b / grid.x / grid.y));
         std::string found = runner.run(body, grid, block, index, settings.wave, settings.seed);
@@ -93,7 +90,16 @@ inline void launch(const char *kernel, dim3 grid, dim3 block, const Body &body) 
         if (!failed.exchange(true))
           what = format("kernel %s, block (%u, %u, %u): %s", kernel, index.x, index.y, index.z, found.c_str());
       }
+  };
+  // Waking a CPU thread takes some ten microseconds: small launches end before they would have gained anything.
+  const auto start = std::chrono::steady_clock::now();
+  workers().run(1, [&](BlockRunner &runner) {
+    run_blocks(runner, 1, [&] { return std::chrono::steady_clock::now() - start > std::chrono::microseconds(30); });
   });
+  if (next < blocks && !failed)
+    workers().run((int)std::min<uint64_t>(settings.threads, blocks - next), [&](BlockRunner &runner) {
+      run_blocks(runner, std::max<uint64_t>(1, 512 / threads), [] { return false; });
+    });
   if (what.empty()) {
     what = memory().check();
     if (!what.empty()) what = format("kernel %s: %s", kernel, what.c_str());
@@ -127,6 +133,9 @@ inline hipError_t copy(void *to, const void *from, size_t bytes, hipMemcpyKind k
 #define GETP_SHARED(type, name, count) \
   static char name##_site;             \
   type *const name = (type *)getp_host::current_block->shared(&name##_site, #name, sizeof(type) * (count))
+
+// Two groups of 32 lanes: switching between threads costs more than what they do.
+constexpr int block_threads(int) { return 64; }
 
 constexpr int kDefaultBatch = 32;  // requests at a time: more would not be faster
 

@@ -1,7 +1,8 @@
 // One block of a kernel on the host back end: its threads are fibers of one CPU thread, scheduled here.
 //
 // A fiber that never waits runs one thread after the other to its end, so kernels without barriers cost no switches.
-// A wave operation is one rendezvous: lanes leave their value, the last one to come computes all results.
+// A wave operation is one rendezvous: lanes leave their value, the last one to come computes all results. Operations
+// whose results are needed later only are deferred: lanes leave their parts and go on, one rendezvous settles many.
 // An error that names the kernel: a barrier or wave operation that some threads skip, threads that meet at different
 // barriers or in different wave operations, a write past the end of shared memory. Shared memory starts as NaN for
 // every block.
@@ -73,6 +74,7 @@ class BlockRunner {
     shared_used_ = 0;
     sites_.clear();
     for (int w = 0; w * wave_ < threads_; w++) waves_[w].arrived = 0;
+    for (int i = 0; i < threads_; i++) deferred_[i].count = 0;
     order_.resize(threads_);
     for (int i = 0; i < threads_; i++) order_[i] = i;
     shuffle(order_.data(), threads_);
@@ -92,7 +94,8 @@ class BlockRunner {
 
   // A barrier of the block; the file and line tell one from another.
   void barrier(const char *file, int line) {
-    if (at_barrier_ > 0 && (line != barrier_line_ || strcmp(file, barrier_file_) != 0)) {
+    settle();
+    if (at_barrier_ > 0 && (line != barrier_line_ || (file != barrier_file_ && strcmp(file, barrier_file_) != 0))) {
       set_fault(format("threads meet at different barriers, line %d and line %d", barrier_line_, line));
       abandon();
     }
@@ -108,24 +111,44 @@ class BlockRunner {
   using Combine = void (*)(const void *values, void *results, int lanes);
   template <class T>
   T rendezvous(T value, Combine combine) {
-    static_assert(sizeof(T) <= 8, "a lane leaves at most 8 bytes");
-    const int lane = running_->lane, first = lane / wave_ * wave_;
-    const int lanes = std::min(wave_, threads_ - first);
-    Wave &w = waves_[lane / wave_];
-    if (w.arrived > 0 && w.combine != combine) {
-      set_fault(format("lanes of the wave of thread %d meet in different wave operations", lane));
-      abandon();
+    settle();
+    return meet(value, combine);
+  }
+
+  // A lane's parts of operations that its wave has yet to do.
+  struct Deferred {
+    static constexpr int kMost = 64;
+    std::vector<unsigned char> parts;
+    int count = 0;
+    Combine combine = nullptr;
+
+    template <class Part>
+    const Part &part(int i) const {
+      return ((const Part *)parts.data())[i];
     }
-    w.combine = combine;
-    ((T *)w.values)[lane - first] = value;
-    if (++w.arrived < lanes)
-      wait();
-    else {
-      combine(w.values, w.results, lanes);
-      w.arrived = 0;
-      release(first, first + lanes);
+    template <class Part>
+    void drop(int first) {
+      count -= first;
+      if (count > 0) memmove(parts.data(), parts.data() + first * sizeof(Part), count * sizeof(Part));
     }
-    return ((T *)w.results)[lane - first];
+  };
+
+  // Leaves the lane's part of an operation. Once the lanes of the wave settle, combine(values, nullptr, lanes) does
+  // what all of them have a part in, in the order they left them, and drops those parts; values: pointers to their
+  // Deferred.
+  template <class Part>
+  void defer(const Part &part, Combine combine) {
+    Deferred &own = deferred_[running_->lane];
+    if (own.count == Deferred::kMost || (own.count > 0 && own.combine != combine)) settle();
+    own.combine = combine;
+    own.parts.resize(std::max(own.parts.size(), sizeof(Part) * Deferred::kMost));
+    memcpy(own.parts.data() + own.count++ * sizeof(Part), &part, sizeof(Part));
+  }
+
+  // Returns when all operations that the lane has a part in are done.
+  void settle() {
+    Deferred &own = deferred_[running_->lane];
+    while (own.count > 0) meet(&own, own.combine);
   }
 
   // Shared memory of the block for the declaration that `site` identifies; NaN at first, the same for all threads.
@@ -170,6 +193,28 @@ class BlockRunner {
     alignas(8) unsigned char values[8 * kMaxWave], results[8 * kMaxWave];
   };
 
+  template <class T>
+  T meet(T value, Combine combine) {
+    static_assert(sizeof(T) <= 8, "a lane leaves at most 8 bytes");
+    const int lane = running_->lane, first = lane / wave_ * wave_;
+    const int lanes = std::min(wave_, threads_ - first);
+    Wave &w = waves_[lane / wave_];
+    if (w.arrived > 0 && w.combine != combine) {
+      set_fault(format("lanes of the wave of thread %d meet in different wave operations", lane));
+      abandon();
+    }
+    w.combine = combine;
+    ((T *)w.values)[lane - first] = value;
+    if (++w.arrived < lanes)
+      wait();
+    else {
+      combine(w.values, w.results, lanes);
+      w.arrived = 0;
+      release(first, first + lanes);
+    }
+    return ((T *)w.results)[lane - first];
+  }
+
   void shuffle(int *values, int count) {
     if (!random_) return;
     for (int i = count - 1; i > 0; i--) {
@@ -193,7 +238,7 @@ class BlockRunner {
     Fiber *fiber = free_.back();
     free_.pop_back();
     fiber->owner = this;
-    make_fiber(*fiber);
+    make_fiber(*fiber, fiber - fibers_.data());
     return fiber;
   }
 
@@ -258,6 +303,7 @@ class BlockRunner {
   Fiber *fiber_of_[kMaxBlock] = {};
   std::vector<int> order_, ready_;
   Wave waves_[kMaxBlock / 32];
+  Deferred deferred_[kMaxBlock];
   std::vector<Site> sites_;
   size_t shared_used_ = 0;
   std::vector<unsigned char> shared_ = std::vector<unsigned char>(kSharedBytes);

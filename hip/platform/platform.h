@@ -12,8 +12,10 @@
 //   GETP_UNROLL                      before a loop over registers: unroll it (GPUs)
 //   GETP_SHARED_STAGES(name, count)  shared memory of `count` uint4, at most 64 KB (on NVIDIA's cards more), one a
 //                                    kernel; its launch passes getp_allow_shared(kernel, bytes) to HIP_LAUNCH_SHARED
-//   StageCopy<N>, kPipelineStages    copies N units of 16 bytes a thread to shared memory, kPipelineStages - 1 ahead,
-//                                    into kSharedStages places in turn; end is called by the whole block
+//   StageCopy<N>, kPipelineStages    copies N units of 16 bytes a thread to shared memory, kPipelineStages - 1 stages
+//                                    ahead, into kSharedStages places in turn; end is called by the whole block;
+//                                    kStageSteps: steps of a product that suit a stage; kStageBlocks: blocks of 256
+//                                    threads that a multiprocessor is to hold, for __launch_bounds__
 //   load_once(pointer)               16 bytes of global memory that nobody reads again soon
 //   MatrixTile                       16 x 16 sums over 32 k on the matrix cores, by a wave; with_matrix_tile(launch)
 //                                    calls launch(tile) with the one to use. A lane holds units of 16 bytes:
@@ -23,6 +25,7 @@
 //     Sums.values[i]     of output output(lane, i) and row row(lane, i)
 //     multiply_add(sums, weights, rows)     all lanes of the wave; FP32 sums, k in an order of the card's own
 //   getp_set_lanes(wave, seed, wmma) host: sets wave size, lane order and tile layout for tests; elsewhere false
+//   block_threads(n)                 of a block whose size any kernel can choose: n on GPUs, few on the host
 //   kDefaultBatch                    requests at a time where nothing else is asked for
 //   getp_report_leaks()              host: lists device allocations still alive, returns their bytes; elsewhere 0
 #pragma once

@@ -8,102 +8,185 @@
 
 namespace getp_host {
 
+// Constants of a layout's functions: where word (output, pair) of a KB of weights begins, in values.
+template <class Layout>
+struct WeightPlaces {
+  short of[32][16];  // of k, of output
+  constexpr WeightPlaces() : of() {
+    for (int output = 0; output < 16; output++)
+      for (int k = 0; k < 32; k++) of[k][output] = (short)(2 * Layout::weight_word(output, k / 2) + k % 2);
+  }
+};
+
 template <class Layout>
 struct HostTile : Layout {
   struct Operand {
     uint4 units[Layout::kUnits];
   };
+
+  // Sums of a lane. Multiplications wait until a lane looks at a sum, or leaves it: then its wave does all of them.
+  class Values {
+   public:
+    Values() = default;
+    Values(const Values &other) { *this = other; }
+    Values &operator=(const Values &other) {
+      current_block->settle();
+      memcpy(values_, other.values_, sizeof values_);
+      return *this;
+    }
+    ~Values() { current_block->settle(); }
+    float &operator[](int i) {
+      current_block->settle();
+      return values_[i];
+    }
+
+   private:
+    friend HostTile;
+    float values_[Layout::kValues];
+  };
   struct Sums {
-    float values[Layout::kValues];
+    Values values;
   };
 
   static void multiply_add(Sums &sums, const Operand &weights, const Operand &rows) {
-    const Lane lane{&sums, &weights, &rows};
-    current_block->rendezvous(&lane, [](const void *values, void *, int lanes) {
-      if (lanes == Layout::kWave) multiply((const Lane *const *)values);
+    current_block->defer(Part{sums.values.values_, weights, rows}, [](const void *values, void *, int lanes) {
+      auto *const *of_lane = (BlockRunner::Deferred *const *)values;
+      int count = of_lane[0]->count;
+      for (int lane = 1; lane < lanes; lane++) count = std::min(count, of_lane[lane]->count);
+      if (lanes == Layout::kWave) multiply_all(of_lane, count);
+      for (int lane = 0; lane < lanes; lane++) of_lane[lane]->template drop<Part>(count);
     });
   }
 
  private:
-  struct Lane {
-    Sums *sums;
-    const Operand *weights, *rows;
+  // Of a multiplication.
+  struct Part {
+    float *sums;
+    Operand weights, rows;
+  };
+  using Half = float __attribute__((vector_size(32)));  // of the outputs
+
+  // The first `count` multiplications: those of the same sums together.
+  static void multiply_all(BlockRunner::Deferred *const *of_lane, int count) {
+    const Part *parts[Layout::kWave];
+    for (int lane = 0; lane < Layout::kWave; lane++) parts[lane] = &of_lane[lane]->template part<Part>(0);
+    bool done[BlockRunner::Deferred::kMost] = {};
+    for (int first = 0; first < count; first++) {
+      if (done[first]) continue;
+      float d[16][16];
+      for (int lane = 0; lane < Layout::kWave; lane++)
+        for (int i = 0; i < Layout::kValues; i++)
+          d[Layout::row(lane, i)][Layout::output(lane, i)] = parts[lane][first].sums[i];
+      Weights weights;
+      for (int at = first; at < count; at++) {
+        bool same = true;
+        for (int lane = 0; lane < Layout::kWave; lane++) same &= parts[lane][at].sums == parts[lane][first].sums;
+        if (!same) continue;
+        done[at] = true;
+        weights.load(parts, at);
+        multiply(d, weights, parts, at);
+      }
+      for (int lane = 0; lane < Layout::kWave; lane++)
+        for (int i = 0; i < Layout::kValues; i++)
+          parts[lane][first].sums[i] = d[Layout::row(lane, i)][Layout::output(lane, i)];
+    }
+  }
+
+  struct Weights {
+    uint4 units[64];
+    Half of[2][32];  // of k
+    bool loaded = false;
+
+    // Often the same as before: both terms of an activation are multiplied by them.
+    void load(const Part *const *parts, int at) {
+      uint4 now[64];
+      for (int lane = 0; lane < Layout::kWave; lane++)
+        for (int u = 0; u < Layout::kUnits; u++) now[Layout::weight_unit(lane, u)] = parts[lane][at].weights.units[u];
+      if (loaded && memcmp(now, units, sizeof now) == 0) return;
+      loaded = true;
+      memcpy(units, now, sizeof now);
+      float values[512];
+      to_floats(values, (const getp_hip::fp16 *)units, 512);
+      static constexpr WeightPlaces<Layout> kPlaces;
+      for (int k = 0; k < 32; k++)
+        for (int output = 0; output < 16; output++)
+          ((float *)&of[output / 8][k])[output % 8] = values[kPlaces.of[k][output]];
+    }
   };
 
-  static void multiply(const Lane *const *lanes) {
-    float a[32][16], b[16][32], d[16][16];
-    uint4 weights[64];
+  static void to_floats(float *to, const getp_hip::fp16 *from, int count) {
+    for (int i = 0; i < count; i++) to[i] = getp_hip::to_float(from[i]);
+  }
+
+  static void multiply(float (&d)[16][16], const Weights &weights, const Part *const *parts, int at) {
+    constexpr int kTogether = 4;
+    uint4 rows[16][4];
     for (int lane = 0; lane < Layout::kWave; lane++)
-      for (int u = 0; u < Layout::kUnits; u++) {
-        const int row = Layout::unit_row(lane, u), first = 8 * Layout::unit_octet(lane, u);
-        getp_hip::fp16 halves[8];
-        weights[Layout::weight_unit(lane, u)] = lanes[lane]->weights->units[u];
-        memcpy(halves, &lanes[lane]->rows->units[u], sizeof halves);
-        for (int k = 0; k < 8; k++) b[row][first + k] = getp_hip::to_float(halves[k]);
-      }
-    for (int output = 0; output < 16; output++)
-      for (int pair = 0; pair < 16; pair++) {
-        getp_hip::fp16 halves[2];
-        memcpy(halves, (const unsigned *)weights + Layout::weight_word(output, pair), sizeof halves);
-        for (int k = 0; k < 2; k++) a[2 * pair + k][output] = getp_hip::to_float(halves[k]);
-      }
-    for (int lane = 0; lane < Layout::kWave; lane++)
-      for (int i = 0; i < Layout::kValues; i++)
-        d[Layout::row(lane, i)][Layout::output(lane, i)] = lanes[lane]->sums->values[i];
-    float before[16];
+      for (int u = 0; u < Layout::kUnits; u++)
+        rows[Layout::unit_row(lane, u)][Layout::unit_octet(lane, u)] = parts[lane][at].rows.units[u];
+    // Tiles that are not full repeat a row.
+    int distinct[16 + kTogether], count = 0, like[16];
     for (int row = 0; row < 16; row++) {
-      // Tiles that are not full repeat a row.
-      const bool repeated =
-          row > 0 && memcmp(b[row], b[row - 1], sizeof b[row]) == 0 && memcmp(d[row], before, sizeof before) == 0;
-      memcpy(before, d[row], sizeof before);
-      if (repeated) memcpy(d[row], d[row - 1], sizeof d[row]);
-      for (int step = 0; step < 32 && !repeated; step += 16) {  // an instruction's sum joins the one before
-        float sums[16] = {};
-        for (int k = step; k < step + 16; k++)
-          for (int output = 0; output < 16; output++) sums[output] += a[k][output] * b[row][k];
-        for (int output = 0; output < 16; output++) d[row][output] += sums[output];
+      if (row == 0 || memcmp(rows[row], rows[row - 1], sizeof rows[row]) != 0 ||
+          memcmp(d[row], d[row - 1], sizeof d[row]) != 0)
+        distinct[count++] = row;
+      like[row] = distinct[count - 1];
+    }
+    for (int i = count; i % kTogether != 0; i++) distinct[i] = distinct[count - 1];
+    for (int first = 0; first < count; first += kTogether) {
+      float x[kTogether][32];
+      for (int i = 0; i < kTogether; i++) to_floats(x[i], (const getp_hip::fp16 *)rows[distinct[first + i]], 32);
+      for (int half = 0; half < 2; half++) {
+        Half total[kTogether];
+        for (int i = 0; i < kTogether; i++) memcpy(&total[i], d[distinct[first + i]] + 8 * half, sizeof total[i]);
+        for (int step = 0; step < 32; step += 16) {  // an instruction's sum joins the one before
+          Half sums[kTogether] = {};
+          for (int k = step; k < step + 16; k++)
+            for (int i = 0; i < kTogether; i++) sums[i] += weights.of[half][k] * x[i][k];
+          for (int i = 0; i < kTogether; i++) total[i] += sums[i];
+        }
+        for (int i = 0; i < kTogether; i++) memcpy(d[distinct[first + i]] + 8 * half, &total[i], sizeof total[i]);
       }
     }
-    for (int lane = 0; lane < Layout::kWave; lane++)
-      for (int i = 0; i < Layout::kValues; i++)
-        lanes[lane]->sums->values[i] = d[Layout::row(lane, i)][Layout::output(lane, i)];
+    for (int row = 0; row < 16; row++)
+      if (like[row] != row) memcpy(d[row], d[like[row]], sizeof d[row]);
   }
 };
 
 // Of both of AMD's layouts.
 struct AmdWeights {
-  static int weight_word(int output, int pair) { return (pair / 4 * 16 + output) * 4 + pair % 4; }
+  static constexpr int weight_word(int output, int pair) { return (pair / 4 * 16 + output) * 4 + pair % 4; }
 };
 
 struct MmaSyncLayout {
   static constexpr int kWave = 32, kUnits = 2, kValues = 8;
-  static int weight_word(int output, int pair) {
+  static constexpr int weight_word(int output, int pair) {
     const int octet = pair / 4, instruction = pair / 2 % 2;
     return (instruction * 32 + output % 8 * 4 + octet) * 4 + pair % 2 * 2 + output / 8;
   }
-  static int weight_unit(int lane, int unit) { return unit * 32 + lane; }
-  static int unit_row(int lane, int unit) { return lane / 4 + 8 * unit; }
-  static int unit_octet(int lane, int) { return lane % 4; }
-  static int output(int lane, int i) { return lane / 4 + i / 2 % 2 * 8; }
-  static int row(int lane, int i) { return i / 4 * 8 + lane % 4 * 2 + i % 2; }
+  static constexpr int weight_unit(int lane, int unit) { return unit * 32 + lane; }
+  static constexpr int unit_row(int lane, int unit) { return lane / 4 + 8 * unit; }
+  static constexpr int unit_octet(int lane, int) { return lane % 4; }
+  static constexpr int output(int lane, int i) { return lane / 4 + i / 2 % 2 * 8; }
+  static constexpr int row(int lane, int i) { return i / 4 * 8 + lane % 4 * 2 + i % 2; }
 };
 
 struct WmmaLayout : AmdWeights {
   static constexpr int kWave = 32, kUnits = 4, kValues = 8;
-  static int weight_unit(int lane, int unit) { return unit * 16 + lane % 16; }
-  static int unit_row(int lane, int) { return lane % 16; }
-  static int unit_octet(int, int unit) { return unit; }
-  static int output(int lane, int i) { return 2 * i + lane / 16; }
-  static int row(int lane, int) { return lane % 16; }
+  static constexpr int weight_unit(int lane, int unit) { return unit * 16 + lane % 16; }
+  static constexpr int unit_row(int lane, int) { return lane % 16; }
+  static constexpr int unit_octet(int, int unit) { return unit; }
+  static constexpr int output(int lane, int i) { return 2 * i + lane / 16; }
+  static constexpr int row(int lane, int) { return lane % 16; }
 };
 
 struct MfmaLayout : AmdWeights {
   static constexpr int kWave = 64, kUnits = 1, kValues = 4;
-  static int weight_unit(int lane, int) { return lane; }
-  static int unit_row(int lane, int) { return lane % 16; }
-  static int unit_octet(int lane, int) { return lane / 16; }
-  static int output(int lane, int i) { return lane / 16 * 4 + i; }
-  static int row(int lane, int) { return lane % 16; }
+  static constexpr int weight_unit(int lane, int) { return lane; }
+  static constexpr int unit_row(int lane, int) { return lane % 16; }
+  static constexpr int unit_octet(int lane, int) { return lane / 16; }
+  static constexpr int output(int lane, int i) { return lane / 16 * 4 + i; }
+  static constexpr int row(int lane, int) { return lane % 16; }
 };
 
 }  // namespace getp_host
