@@ -110,7 +110,7 @@ __device__ inline const uint4 *weight_strip(const MatmulArguments &a, size_t mat
 }
 
 template <class Tile, int Terms, int Rows>
-__global__ void __launch_bounds__(256, 1) matmul_tile_kernel(MatmulArguments a) {
+__global__ void __launch_bounds__(256, kStageBlocks) matmul_tile_kernel(MatmulArguments a) {
   constexpr int kWaves = 256 / Tile::kWave, kStrips = kMatmulOutputs / 16, kRowStrips = Rows / 16;
   // of a wave: strips of rows, strips of outputs (few where their operands take many registers)
   constexpr int kOwnRows = Rows == 128 && (kWaves == 4 || Tile::kUnits == 4) ? 4 : 2,

@@ -14,7 +14,8 @@
 //                                    kernel; its launch passes getp_allow_shared(kernel, bytes) to HIP_LAUNCH_SHARED
 //   StageCopy<N>, kPipelineStages    copies N units of 16 bytes a thread to shared memory, kPipelineStages - 1 stages
 //                                    ahead, into kSharedStages places in turn; end is called by the whole block;
-//                                    kStageSteps: steps of a product that suit a stage
+//                                    kStageSteps: steps of a product that suit a stage; kStageBlocks: blocks of 256
+//                                    threads that a multiprocessor is to hold, for __launch_bounds__
 //   load_once(pointer)               16 bytes of global memory that nobody reads again soon
 //   MatrixTile                       16 x 16 sums over 32 k on the matrix cores, by a wave; with_matrix_tile(launch)
 //                                    calls launch(tile) with the one to use. A lane holds units of 16 bytes:

@@ -2,7 +2,7 @@
 // is that of stage_registers.h.
 #pragma once
 
-constexpr int kPipelineStages = 3, kSharedStages = kPipelineStages, kStageSteps = 2;
+constexpr int kPipelineStages = 3, kSharedStages = kPipelineStages, kStageSteps = 2, kStageBlocks = 1;
 
 template <int Count>
 struct StageCopy {

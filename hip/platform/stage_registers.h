@@ -4,7 +4,7 @@
 // while it waits at a barrier.
 #pragma once
 
-constexpr int kPipelineStages = 2, kSharedStages = 1, kStageSteps = 1;
+constexpr int kPipelineStages = 2, kSharedStages = 1, kStageSteps = 1, kStageBlocks = 2;
 
 template <int Count>
 struct StageCopy {
