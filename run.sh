@@ -83,8 +83,8 @@ END
 help_bench() {
   cat <<'END'
 usage: ./run.sh bench [model.bin] [--json FILE]
-Builds build/bench and runs decoding steps of 1, 32, 512 and as many requests at a time as fit, at the last positions of sequences
-of 1,024 tokens (or what the model has). Prints one table end to end (time of a step, tokens a second, bytes a step must read
+Builds build/bench and runs decoding steps of 1, 32, 512 and as many requests at a time as fit, from position 512 on (or half of
+what the model has). Prints one table end to end (time of a step, tokens a second, bytes a step must read
 against the measured copy bandwidth, rate of the products) and one by operation for each number of requests.
 Without a model it makes one in build/bench-models: of 20b's shape, 84 GB, if a GPU has room for it and the disk too; else 7m;
 on the host back end tiny. It stays there for the next time; "./run.sh clean" removes it.
@@ -456,7 +456,7 @@ cmd_parity() {
 }
 
 cmd_bench() {
-  local model='' json=() backend shape steps=64 positions end
+  local model='' json=() backend shape steps=32 positions position
   while [[ $# -gt 0 ]]; do
     case $1 in
       --json)
@@ -501,9 +501,9 @@ cmd_bench() {
   fi
   positions=$(od -An -td4 -j36 -N4 "$model" | tr -d ' ') # seq_len, the header's tenth field
   [[ $positions =~ ^[1-9][0-9]*$ ]] || die "bench: '$model' is no model"
-  end=$((positions < 1024 ? positions : 1024))
-  steps=$((end < steps ? end : steps))
-  exec "$ROOT/build/bench" "$model" --batch 1,32,512,0 --position $((end - steps)) --steps $steps --kernels 1 "${json[@]}"
+  position=$((positions < 1024 ? positions / 2 : 512))
+  steps=$((positions - position < steps ? positions - position : steps))
+  exec "$ROOT/build/bench" "$model" --batch 1,32,512,0 --position "$position" --steps "$steps" --kernels 1 "${json[@]}"
 }
 
 cmd_decode() {

@@ -340,7 +340,7 @@ def test_bench_prints_tables_and_writes_json(tiny, tmp_path):
         return done.stdout, json.loads(file.read_text())
 
     printed, figures = bench()
-    assert (figures["backend"], figures["terms"], figures["steps"], figures["first_position"]) == ("host", 2, 8, 152)
+    assert (figures["backend"], figures["terms"], figures["steps"], figures["first_position"]) == ("host", 2, 8, 80)
     assert [result["requests"] for result in figures["results"]] == [1, 32, 40], "1, 32, 512 that do not fit, all"
     layer = 2 * (96 * (6 + 2 * 2) * 32 + 6 * 32 * 96 + 96 * 8 + 4 * 96 * 2 * 96 + 4 * 96 * 96)
     for result in figures["results"]:

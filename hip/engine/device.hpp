@@ -137,7 +137,7 @@ struct Device {
     auto gb = [](size_t bytes) { return (double)bytes / 1e9; };
     fprintf(stderr,
             "device %d: %s (%s back end)\n"
-            "  weights  %9.3f GB (w_mlp1, w_mlp2 as BF16)\n"
+            "  weights  %9.3f GB (w_mlp1, w_mlp2 rounded to BF16)\n"
             "  state    %9.3f GB (%d requests at a time, %d tokens a step%s)\n"
             "  KV cache %9.3f GB (%d requests of %d tokens)\n"
             "  runtime  %9.3f GB (code and queues, estimated)\n"
