@@ -10,6 +10,15 @@ using testing::ExitedWithCode;
 
 namespace {
 
+class Stop : public testing::Test {
+ protected:
+  // Whoever started this program may have it ignore signals: a shell does so for what it starts in the background.
+  void SetUp() override {
+    signal(SIGINT, SIG_DFL);
+    signal(SIGTERM, SIG_DFL);
+  }
+};
+
 // A run of seven requests that `event` stops after the third; then the harness's part, which ends in success.
 template <class Event>
 void run(Event event) {
@@ -21,14 +30,14 @@ void run(Event event) {
   exit(EXIT_SUCCESS);
 }
 
-TEST(Stop, TheExitCodeAndALineTellTheReason) {
+TEST_F(Stop, TheExitCodeAndALineTellTheReason) {
   EXPECT_EXIT(run([] { raise(SIGINT); }), ExitedWithCode(130), "stopped by SIGINT: 3 of 7 requests are finished");
   EXPECT_EXIT(run([] { raise(SIGTERM); }), ExitedWithCode(143), "stopped by SIGTERM: 3 of 7 requests are finished");
   EXPECT_EXIT(run([] { stop_code = EXIT_FAILURE; }), ExitedWithCode(1), "stopped by a device that failed: 3 of 7");
   EXPECT_EXIT(run([] {}), ExitedWithCode(0), "^$");
 }
 
-TEST(Stop, WhatTheHarnessPrintsAtTheEndIsNotLost) {
+TEST_F(Stop, WhatTheHarnessPrintsAtTheEndIsNotLost) {
   const auto print_later = [] {
     raise(SIGINT);
     setvbuf(stderr, nullptr, _IOFBF, 4096);
@@ -37,7 +46,7 @@ TEST(Stop, WhatTheHarnessPrintsAtTheEndIsNotLost) {
   EXPECT_EXIT(run(print_later), ExitedWithCode(130), "the end");
 }
 
-TEST(Stop, ASecondSignalEndsTheProgramAtOnce) {
+TEST_F(Stop, ASecondSignalEndsTheProgramAtOnce) {
   const auto twice = [] {
     raise(SIGINT);
     raise(SIGTERM);
@@ -46,7 +55,7 @@ TEST(Stop, ASecondSignalEndsTheProgramAtOnce) {
   EXPECT_EXIT(run(twice), ExitedWithCode(143), "^$");
 }
 
-TEST(Stop, SignalsActAsBeforeOnceTheRunIsOver) {
+TEST_F(Stop, SignalsActAsBeforeOnceTheRunIsOver) {
   EXPECT_EXIT(
       {
         { const StopOnSignals signals; }
@@ -55,7 +64,7 @@ TEST(Stop, SignalsActAsBeforeOnceTheRunIsOver) {
       testing::KilledBySignal(SIGINT), "");
 }
 
-TEST(Stop, AnIgnoredSignalStaysIgnored) {
+TEST_F(Stop, AnIgnoredSignalStaysIgnored) {
   const auto ignored = [] {
     raise(SIGINT);
     exit(stop_code);
