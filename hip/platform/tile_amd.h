@@ -1,30 +1,14 @@
-// MatrixTile on AMD cards: MFMA 16x16x16 (gfx908 on, waves of 64) and WMMA 16x16x16 (gfx11, waves of 32). See
-// matrix_tile.h for what a tile is. Source of the layouts: ROCm/amd_matrix_instruction_calculator.
+// MatrixTile on AMD cards: MFMA 16x16x16 (gfx908 on, waves of 64) and WMMA 16x16x16 (gfx11, waves of 32).
 #pragma once
 
-// Weights lie in units of one output and octet, the outputs of an octet beside each other: the same for both.
-__host__ __device__ inline int matrix_tile_weight_word(int output, int pair) {
-  return (pair / 4 * 16 + output) * 4 + pair % 4;
-}
+#include "tile_layouts.h"
 
 #if defined(__GFX11__)
 
-// A lane holds a whole row of 16 k, lanes 16 to 31 the same as lanes 0 to 15.
-struct MatrixTile {
-  static constexpr int kWave = 32, kUnits = 4, kValues = 8;
-  struct Operand {
-    uint4 units[kUnits];
-  };
+struct MatrixTile : TileOperands<WmmaLayout> {
   struct Sums {
     float values[kValues];
   };
-
-  __host__ __device__ static int weight_word(int output, int pair) { return matrix_tile_weight_word(output, pair); }
-  __device__ static int weight_unit(int lane, int unit) { return unit * 16 + lane % 16; }
-  __device__ static int unit_row(int lane, int) { return lane % 16; }
-  __device__ static int unit_octet(int, int unit) { return unit; }
-  __device__ static int output(int lane, int i) { return 2 * i + lane / 16; }
-  __device__ static int row(int lane, int) { return lane % 16; }
 
   __device__ static void multiply_add(Sums &sums, const Operand &weights, const Operand &rows) {
     using Halves = _Float16 __attribute__((ext_vector_type(16)));
@@ -43,23 +27,10 @@ struct MatrixTile {
 
 #else
 
-// Lane 16 * q + r holds row r, octet q: four k for each of two instructions (which place of an instruction a k takes is
-// free, as long as both operands agree).
-struct MatrixTile {
-  static constexpr int kWave = 64, kUnits = 1, kValues = 4;
-  struct Operand {
-    uint4 units[kUnits];
-  };
+struct MatrixTile : TileOperands<MfmaLayout> {
   struct Sums {
     float values[kValues];
   };
-
-  __host__ __device__ static int weight_word(int output, int pair) { return matrix_tile_weight_word(output, pair); }
-  __device__ static int weight_unit(int lane, int) { return lane; }
-  __device__ static int unit_row(int lane, int) { return lane % 16; }
-  __device__ static int unit_octet(int lane, int) { return lane / 16; }
-  __device__ static int output(int lane, int i) { return lane / 16 * 4 + i; }
-  __device__ static int row(int lane, int) { return lane % 16; }
 
   __device__ static void multiply_add(Sums &sums, const Operand &weights, const Operand &rows) {
 #if defined(__GFX9__)

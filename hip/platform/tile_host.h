@@ -5,6 +5,7 @@
 #include <type_traits>
 
 #include "../fp16.hpp"
+#include "tile_layouts.h"
 
 namespace getp_host {
 
@@ -19,10 +20,8 @@ struct WeightPlaces {
 };
 
 template <class Layout>
-struct HostTile : Layout {
-  struct Operand {
-    uint4 units[Layout::kUnits];
-  };
+struct HostTile : TileOperands<Layout> {
+  using Operand = typename TileOperands<Layout>::Operand;
 
   // Sums of a lane. Multiplications wait until a lane looks at a sum, or leaves it: then its wave does all of them.
   class Values {
@@ -151,42 +150,6 @@ struct HostTile : Layout {
     for (int row = 0; row < 16; row++)
       if (like[row] != row) memcpy(d[row], d[like[row]], sizeof d[row]);
   }
-};
-
-// Of both of AMD's layouts.
-struct AmdWeights {
-  static constexpr int weight_word(int output, int pair) { return (pair / 4 * 16 + output) * 4 + pair % 4; }
-};
-
-struct MmaSyncLayout {
-  static constexpr int kWave = 32, kUnits = 2, kValues = 8;
-  static constexpr int weight_word(int output, int pair) {
-    const int octet = pair / 4, instruction = pair / 2 % 2;
-    return (instruction * 32 + output % 8 * 4 + octet) * 4 + pair % 2 * 2 + output / 8;
-  }
-  static constexpr int weight_unit(int lane, int unit) { return unit * 32 + lane; }
-  static constexpr int unit_row(int lane, int unit) { return lane / 4 + 8 * unit; }
-  static constexpr int unit_octet(int lane, int) { return lane % 4; }
-  static constexpr int output(int lane, int i) { return lane / 4 + i / 2 % 2 * 8; }
-  static constexpr int row(int lane, int i) { return i / 4 * 8 + lane % 4 * 2 + i % 2; }
-};
-
-struct WmmaLayout : AmdWeights {
-  static constexpr int kWave = 32, kUnits = 4, kValues = 8;
-  static constexpr int weight_unit(int lane, int unit) { return unit * 16 + lane % 16; }
-  static constexpr int unit_row(int lane, int) { return lane % 16; }
-  static constexpr int unit_octet(int, int unit) { return unit; }
-  static constexpr int output(int lane, int i) { return 2 * i + lane / 16; }
-  static constexpr int row(int lane, int) { return lane % 16; }
-};
-
-struct MfmaLayout : AmdWeights {
-  static constexpr int kWave = 64, kUnits = 1, kValues = 4;
-  static constexpr int weight_unit(int lane, int) { return lane; }
-  static constexpr int unit_row(int lane, int) { return lane % 16; }
-  static constexpr int unit_octet(int lane, int) { return lane / 16; }
-  static constexpr int output(int lane, int i) { return lane / 16 * 4 + i; }
-  static constexpr int row(int lane, int) { return lane % 16; }
 };
 
 }  // namespace getp_host

@@ -1,0 +1,57 @@
+// Where the parts of a matrix tile (platform.h) lie in the registers of a wave, for each kind of matrix instruction:
+// used by the card's own tile and by the host back end's.
+//
+// Which of an instruction's places a k takes is free, as long as both operands agree; so a lane's unit of 8 k is what
+// one load of 16 bytes brings.
+#pragma once
+
+// NVIDIA's mma.sync.m16n8k16. Lane 4 * g + t has octet t: in rows, of rows g and g + 8; in weights, for each of two
+// instructions the four k that it takes from the octet, of outputs g and g + 8 in turns.
+// Source: PTX ISA, "Matrix Fragments for mma.m16n8k16 with floating point type".
+struct MmaSyncLayout {
+  static constexpr int kWave = 32, kUnits = 2, kValues = 8;
+  __host__ __device__ static constexpr int weight_word(int output, int pair) {
+    return (pair / 2 % 2 * 32 + output % 8 * 4 + pair / 4) * 4 + pair % 2 * 2 + output / 8;
+  }
+  __host__ __device__ static constexpr int weight_unit(int lane, int unit) { return unit * 32 + lane; }
+  __host__ __device__ static constexpr int unit_row(int lane, int unit) { return lane / 4 + 8 * unit; }
+  __host__ __device__ static constexpr int unit_octet(int lane, int) { return lane % 4; }
+  __host__ __device__ static constexpr int output(int lane, int i) { return lane / 4 + i / 2 % 2 * 8; }
+  __host__ __device__ static constexpr int row(int lane, int i) { return i / 4 * 8 + lane % 4 * 2 + i % 2; }
+};
+
+// AMD's: weights in units of one output and octet, the outputs of an octet beside each other, whatever the instruction.
+// Source of both: ROCm/amd_matrix_instruction_calculator.
+struct AmdWeights {
+  __host__ __device__ static constexpr int weight_word(int output, int pair) {
+    return (pair / 4 * 16 + output) * 4 + pair % 4;
+  }
+};
+
+// MFMA 16x16x16. Lane 16 * q + r holds row r, octet q: four k for each of two instructions.
+struct MfmaLayout : AmdWeights {
+  static constexpr int kWave = 64, kUnits = 1, kValues = 4;
+  __host__ __device__ static constexpr int weight_unit(int lane, int) { return lane; }
+  __host__ __device__ static constexpr int unit_row(int lane, int) { return lane % 16; }
+  __host__ __device__ static constexpr int unit_octet(int lane, int) { return lane / 16; }
+  __host__ __device__ static constexpr int output(int lane, int i) { return lane / 16 * 4 + i; }
+  __host__ __device__ static constexpr int row(int lane, int) { return lane % 16; }
+};
+
+// WMMA 16x16x16 of gfx11. A lane holds a whole row of 16 k, lanes 16 to 31 the same as lanes 0 to 15.
+struct WmmaLayout : AmdWeights {
+  static constexpr int kWave = 32, kUnits = 4, kValues = 8;
+  __host__ __device__ static constexpr int weight_unit(int lane, int unit) { return unit * 16 + lane % 16; }
+  __host__ __device__ static constexpr int unit_row(int lane, int) { return lane % 16; }
+  __host__ __device__ static constexpr int unit_octet(int, int unit) { return unit; }
+  __host__ __device__ static constexpr int output(int lane, int i) { return 2 * i + lane / 16; }
+  __host__ __device__ static constexpr int row(int lane, int) { return lane % 16; }
+};
+
+// What a lane holds of weights or rows.
+template <class Layout>
+struct TileOperands : Layout {
+  struct Operand {
+    uint4 units[Layout::kUnits];
+  };
+};
