@@ -39,7 +39,9 @@ def first_prompts(folder, count):
 def getp(program, made, prompts, output, *options, environment=None):
     done = subprocess.run(
         [program, made.model, "-z", made.tokenizer, "-m", "getp", "-i", prompts, "-o", output, *map(str, options)],
-        capture_output=True, text=True, env={**os.environ, **(environment or {})})
+        capture_output=True, text=True,
+        # The reference's threads meet at every matrix, which small models pay for dearly where other work runs.
+        env={**os.environ, "OMP_NUM_THREADS": "1", **(environment or {})})
     assert done.returncode == 0, done.stderr
     return output.read_text().splitlines(), done
 

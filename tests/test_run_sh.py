@@ -342,14 +342,15 @@ def test_bench_prints_tables_and_writes_json(tiny, tmp_path):
     printed, figures = bench()
     assert (figures["backend"], figures["terms"], figures["steps"], figures["first_position"]) == ("host", 2, 8, 80)
     assert [result["requests"] for result in figures["results"]] == [1, 32, 40], "1, 32, 512 that do not fit, all"
-    layer = 2 * (96 * (6 + 2 * 2) * 32 + 6 * 32 * 96 + 96 * 8 + 4 * 96 * 2 * 96 + 4 * 96 * 96)
+    matrices = {"qkv": 4 * 96 * (6 + 2 * 2) * 32, "attention projection": 4 * 6 * 32 * 96, "router": 4 * 96 * 8,
+                "mlp1": 4 * 4 * 96 * 2 * 96, "mlp2": 4 * 4 * 96 * 96, "unembedding": 96 * 512}
     for result in figures["results"]:
-        operations = 2 * result["requests"] * (4 * layer + 2 * 96 * 512)  # both terms, twice as many operations as products
-        assert result["product_tflops"] == pytest.approx(operations / result["ms_per_step"] / 1e9, rel=1e-3)
+        factor = 2 * 2 * result["requests"]  # a multiplication and an addition, two terms
+        products = {kernel["operation"].split(" (")[0]: kernel["tflops"] * kernel["ms_per_step"] * 1e9 / factor
+                    for kernel in result["kernels"] if "tflops" in kernel}
+        assert products == pytest.approx(matrices, rel=1e-3)
+        assert result["product_tflops"] * result["ms_per_step"] * 1e9 == pytest.approx(factor * sum(matrices.values()), rel=1e-3)
         assert result["tokens_per_second"] == pytest.approx(1e3 * result["requests"] / result["ms_per_step"], rel=1e-3)
-        products = [kernel for kernel in result["kernels"] if "tflops" in kernel]
-        summed = sum(kernel["tflops"] * kernel["ms_per_step"] * 1e9 for kernel in products)
-        assert summed == pytest.approx(operations, rel=1e-3), "each product is told from the others"
         assert re.search(rf"^ +{result['requests']} .* {result['tokens_hash']}$", printed, re.MULTILINE)
         assert f"\n{result['requests']} requests: " in printed
         for kernel in result["kernels"]:
