@@ -355,7 +355,7 @@ def test_generate(run, tiny, options):
     assert done.stdout.startswith(b"the quick brown") and len(done.stdout) > 20
     assert done.stdout == cpu.stdout
     assert re.fullmatch(rb"achieved tok/s: \d+\.\d+\n", cpu.stderr)
-    assert re.fullmatch(r"achieved tok/s: \d+\.\d+", last_line(done)) and "(1 requests at a time)" in done.stderr.decode()
+    assert re.fullmatch(r"achieved tok/s: \d+\.\d+", last_line(done)) and "(1 requests at a time, " in done.stderr.decode()
 
 
 def test_generate_uses_one_device(run, tiny):
