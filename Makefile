@@ -74,10 +74,11 @@ tokenizer-test: tests/tokenizer_test.cpp tokenizer.cpp tokenizer.hpp
 .PHONY: tools
 tools: build/make_model build/parity build/bench build/summation_spread
 
-# Programs that run the patch set as the harness does.
+# Programs that run the patch set as the harness does; OPENMP= builds them where the compiler has none.
+OPENMP = -fopenmp
 build/parity build/bench build/summation_spread: build/%: tools/%.cpp tools/summation_orders.hpp build/tools.backend $(SOURCES) $(HEADERS)
 	@mkdir -p build
-	$(COMPILE) -O3 $(call host,-fopenmp -march=native) $< tokenizer.cpp -o $@ -lm
+	$(COMPILE) -O3 $(call host,$(OPENMP) -march=native) $< tokenizer.cpp -o $@ -lm
 
 .PHONY: bf16-exhaustive
 bf16-exhaustive:

@@ -457,7 +457,7 @@ cmd_parity() {
 }
 
 cmd_bench() {
-  local model='' json=() backend shape steps=32 positions position
+  local model='' json=() openmp=() backend shape free steps=32 positions position
   while [[ $# -gt 0 ]]; do
     case $1 in
       --json)
@@ -476,7 +476,8 @@ cmd_bench() {
   [[ -z $model || -f $model ]] || die "bench: no model file '$model'"
   set_up build
   warn_idle_card
-  build_with build/bench >&2
+  if [[ $(fast_target "${GPU-}") == runfast ]]; then openmp=(OPENMP=); fi
+  build_with build/bench "${openmp[@]}" >&2
   backend=$(build_with -s backend)
   # The host back end is no match for a GPU's defaults.
   if [[ $backend == host* ]]; then
@@ -486,9 +487,10 @@ cmd_bench() {
   if [[ -z $model ]]; then
     shape=7m
     mkdir -p "$ROOT/build/bench-models"
+    free=$("$ROOT/build/bench" --memory)
     if [[ $backend == host* ]]; then
       shape=tiny
-    elif (($("$ROOT/build/bench" --memory) >= 50 * 10 ** 9)) &&
+    elif ((free >= 50 * 10 ** 9)) &&
       { [[ -f $ROOT/build/bench-models/20b.bin ]] ||
         (($(df --output=avail -B1 "$ROOT/build/bench-models" | tail -n 1) >= 85 * 10 ** 9)); }; then
       shape=20b
