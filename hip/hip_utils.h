@@ -63,9 +63,9 @@ inline LaunchHook launch_hook = nullptr;
 // Launches a kernel on `stream` and checks the launch. A kernel with template arguments stands in parentheses.
 #define HIP_LAUNCH(kernel, grid, block, stream, ...) HIP_LAUNCH_WITH(0, kernel, grid, block, stream, __VA_ARGS__)
 
-// The same with `shared_bytes` of memory that GETP_SHARED_STAGES declares.
-#define HIP_LAUNCH_SHARED(kernel, grid, block, shared_bytes, stream, ...) \
-  HIP_LAUNCH_WITH(getp_allow_shared(kernel, shared_bytes), kernel, grid, block, stream, __VA_ARGS__)
+// The same for a kernel with GETP_SHARED_STAGES, a step of which takes `step_bytes`.
+#define HIP_LAUNCH_SHARED(kernel, grid, block, step_bytes, stream, ...) \
+  HIP_LAUNCH_WITH(getp_allow_shared(kernel, step_bytes), kernel, grid, block, stream, __VA_ARGS__)
 
 #define HIP_LAUNCH_WITH(dynamic_bytes, kernel, grid, block, stream, ...)              \
   do {                                                                                \

@@ -173,6 +173,7 @@ TEST_P(AttentionTest, ARowDependsOnItsOwnSequenceAlone) {
 // group_sums: what group_reduce gives for each value, the same bits.
 template <int N>
 __global__ void group_sums_kernel(float *sums, float *reductions, const float *values) {
+  GETP_AFTER_PREVIOUS();
   float own[N];
   for (int i = 0; i < N; i++) own[i] = values[threadIdx.x * N + i];
   for (int i = 0; i < N; i++) {

@@ -9,17 +9,19 @@
 
 namespace getp_hip {
 
-constexpr int kArgmaxThreads = block_threads(256);
+constexpr int kArgmaxThreads = block_threads(1024);
 
 __global__ void __launch_bounds__(kArgmaxThreads) argmax_kernel(int *tokens, const float *x, int n) {
+  GETP_AFTER_PREVIOUS();
   const float *row = x + (size_t)blockIdx.x * n;
   TopkKey best = 0;
   if (n % 4 == 0)
-    for (int i = threadIdx.x * 4; i < n; i += 4 * kArgmaxThreads) {
-      const float4 v = *(const float4 *)(row + i);
-      best = Max{}(best, Max{}(topk_key(v.x, i), topk_key(v.y, i + 1)));
-      best = Max{}(best, Max{}(topk_key(v.z, i + 2), topk_key(v.w, i + 3)));
-    }
+    strided<kArgmaxThreads, 8>(
+        n / 4, [&](int i) { return ((const float4 *)row)[i]; },
+        [&](int i, float4 v) {
+          best = Max{}(best, Max{}(topk_key(v.x, 4 * i), topk_key(v.y, 4 * i + 1)));
+          best = Max{}(best, Max{}(topk_key(v.z, 4 * i + 2), topk_key(v.w, 4 * i + 3)));
+        });
   else
     for (int i = threadIdx.x; i < n; i += kArgmaxThreads) best = Max{}(best, topk_key(row[i], i));
   best = block_reduce<kArgmaxThreads>(best, Max{});

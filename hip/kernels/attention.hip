@@ -87,6 +87,7 @@ __global__ void __launch_bounds__(kAttentionThreads)
     attention_chunk_kernel(float *out, float *partial, const float *q, const float *key_cache, const float *value_cache,
                            const float *sinks, const int *positions, const int *slots, int heads, int kv_heads,
                            int head_dim, int length, int window) {
+  GETP_AFTER_PREVIOUS();
   using Shape = AttentionShape<Dim>;
   constexpr int kLanes = Shape::kLanes, kWidth = Shape::kWidth, kHeads = Shape::kHeads, kPitch = Shape::kPitch;
   constexpr int kKeys = Shape::kKeys, kKeyStep = Shape::kKeyStep, kKeysAhead = Shape::kKeysAhead;
@@ -243,6 +244,7 @@ __global__ void __launch_bounds__(kAttentionThreads)
 __global__ void __launch_bounds__(256)
     attention_merge_kernel(float *out, const float *partial, const float *sinks, const int *positions, int heads,
                            int head_dim, int chunks, int window) {
+  GETP_AFTER_PREVIOUS();
   const int i = (int)(blockIdx.x * 256 + threadIdx.x), h = i / head_dim;
   const int seen = attention_seen(positions[blockIdx.y], window);
   if (seen <= kAttentionChunk || h >= heads) return;

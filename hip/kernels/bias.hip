@@ -9,6 +9,7 @@
 namespace getp_hip {
 
 __global__ void add_bias_kernel(float *x, const float *b, const int *experts, int n) {
+  GETP_AFTER_PREVIOUS();
   const int i = (int)(blockIdx.x * blockDim.x + threadIdx.x);
   const size_t row = blockIdx.y, bias_row = experts ? (size_t)experts[row] : 0;
   if (i < n) x[row * n + i] += b[bias_row * n + i];

@@ -8,6 +8,7 @@
 namespace getp_hip {
 
 __global__ void embedding_kernel(float *out, const float *table, const int *tokens, int hidden) {
+  GETP_AFTER_PREVIOUS();
   const int i = (int)(blockIdx.x * blockDim.x + threadIdx.x);
   const size_t row = blockIdx.y;
   if (i < hidden) out[row * hidden + i] = table[(size_t)tokens[row] * hidden + i];

@@ -13,6 +13,7 @@ constexpr int kMaxChosen = 64;
 
 __global__ void __launch_bounds__(256)
     expert_combine_kernel(float *x, const float *y, const float *weights, const int *experts, int k, int hidden) {
+  GETP_AFTER_PREVIOUS();
   GETP_SHARED(int, order, kMaxChosen);  // places of the experts, by index
   GETP_SHARED(float, ordered_weights, kMaxChosen);
   const size_t row = blockIdx.y;

@@ -29,6 +29,7 @@ inline int expert_tile_count(int rows, int n_experts, int tile_rows) {
 }
 
 __global__ void __launch_bounds__(kGroupThreads) expert_count_kernel(int *counts, const int *experts, int rows) {
+  GETP_AFTER_PREVIOUS();
   int count = 0;
   for (int r = threadIdx.x; r < rows; r += kGroupThreads) count += experts[r] == (int)blockIdx.x;
   count = block_reduce<kGroupThreads>(count, Sum{});
@@ -38,6 +39,7 @@ __global__ void __launch_bounds__(kGroupThreads) expert_count_kernel(int *counts
 __global__ void __launch_bounds__(kGroupThreads)
     expert_tiles_kernel(ExpertTile *tiles, int *grouped, const int *experts, const int *counts, int rows, int tile_rows,
                         int tile_count) {
+  GETP_AFTER_PREVIOUS();
   GETP_SHARED(int, before, kGroupThreads);
   const int expert = blockIdx.x, thread = threadIdx.x;
   int first = 0, first_tile = 0;

@@ -8,6 +8,7 @@
 namespace getp_hip {
 
 __global__ void gather_rows_kernel(float *out, const float *x, const int *index, int n) {
+  GETP_AFTER_PREVIOUS();
   const int i = (int)(blockIdx.x * blockDim.x + threadIdx.x);
   const size_t row = blockIdx.y;
   if (i < n) out[row * n + i] = x[(size_t)index[row] * n + i];

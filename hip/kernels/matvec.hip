@@ -19,6 +19,7 @@ template <int Lanes, bool Vector, int Rows>
 __global__ void __launch_bounds__(256)
     matvec_kernel(float *out, const float *w, const float *x, const int *experts, const ExpertTile *tiles,
                   const int *tile_rows, int share, int rows, int n, int d) {
+  GETP_AFTER_PREVIOUS();
   const int lane = threadIdx.x % Lanes;
   const size_t o = (size_t)blockIdx.x * (256 / Lanes) + threadIdx.x / Lanes;
   size_t matrix = experts ? (size_t)experts[blockIdx.y] : 0;

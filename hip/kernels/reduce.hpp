@@ -34,6 +34,21 @@ __device__ inline T block_reduce(T value, Op op) {
   return total;
 }
 
+// use(i, load(i)) for i = threadIdx.x, threadIdx.x + Block, ... below n, in ascending order. Ahead loads are under way
+// before the first is used: a row that one block works on would else wait for each of them.
+template <int Block, int Ahead, class Load, class Use>
+__device__ inline void strided(int n, Load load, Use use) {
+  for (int first = threadIdx.x; first < n; first += Ahead * Block) {
+    decltype(load(0)) values[Ahead];
+    GETP_UNROLL
+    for (int a = 0; a < Ahead; a++) values[a] = load(first + a * Block < n ? first + a * Block : first);
+    GETP_UNROLL
+    for (int a = 0; a < Ahead; a++) {
+      if (first + a * Block < n) use(first + a * Block, values[a]);
+    }
+  }
+}
+
 // Blocks of at most 256 threads needed for `items` items at `per_block` each. AMD's grids hold less than 2^32 threads.
 inline unsigned block_count(size_t items, size_t per_block) {
   const size_t blocks = (items + per_block - 1) / per_block;

@@ -14,21 +14,31 @@ constexpr int kNormThreads = block_threads(512);
 template <int Block>
 __global__ void __launch_bounds__(Block)
     rmsnorm_kernel(float *out, SplitRows split, float *x, const float *add, const float *w, int hidden) {
+  GETP_AFTER_PREVIOUS();
   const size_t row = (size_t)blockIdx.x * hidden;
   float sum = 0;
-  for (int i = threadIdx.x; i < hidden; i += Block) {
-    float value = x[row + i];
-    if (add) x[row + i] = value += add[row + i];
-    sum += value * value;
-  }
+  strided<Block, 6>(
+      hidden,
+      [&](int i) {
+        return float2{x[row + i], add ? add[row + i] : 0};
+      },
+      [&](int i, float2 v) {
+        if (add) x[row + i] = v.x += v.y;
+        sum += v.x * v.x;
+      });
   sum = block_reduce<Block>(sum, Sum{});
   const float scale = 1.0f / sqrtf(sum / (float)hidden + 1e-5f);
   float largest = 0;
-  for (int i = threadIdx.x; i < hidden; i += Block) {
-    const float value = w[i] * (scale * x[row + i]);
-    out[row + i] = value;
-    largest = larger_size(largest, value);
-  }
+  strided<Block, 6>(
+      hidden,
+      [&](int i) {
+        return float2{w[i], x[row + i]};
+      },
+      [&](int i, float2 v) {
+        const float value = v.x * (scale * v.y);
+        out[row + i] = value;
+        largest = larger_size(largest, value);
+      });
   if (split.d_hi) split_row<Block>(split, blockIdx.x, hidden, largest, [&](int i) { return out[row + i]; });
 }
 

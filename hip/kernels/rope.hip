@@ -15,6 +15,7 @@ namespace getp_hip {
 __global__ void rope_kernel(float *q, float *key_cache, float *value_cache, const float *qkv, const float *cos_table,
                             const float *sin_table, const int *positions, const int *slots, int heads, int kv_heads,
                             int head_dim, int length) {
+  GETP_AFTER_PREVIOUS();
   const int half = head_dim / 2, pair = (int)(blockIdx.x * blockDim.x + threadIdx.x);
   const int head = pair / half, i = pair % half, all_heads = heads + 2 * kv_heads;
   if (head >= all_heads) return;

@@ -12,7 +12,7 @@
 
 namespace getp_hip {
 
-constexpr int kSplitThreads = block_threads(256);
+constexpr int kSplitThreads = block_threads(512);
 
 // Rows in split form; `lo` takes part where terms is 2.
 struct SplitRows {
@@ -33,20 +33,27 @@ __device__ inline void split_row(const SplitRows &split, size_t row, int n, floa
   if (threadIdx.x == 0) split.d_scales[row] = power_of_two(254u - exponent);
   const int pitch = split_pitch(n);
   unsigned *hi = (unsigned *)(split.d_hi + row * pitch), *lo = (unsigned *)(split.d_lo + row * pitch);
-  for (int i = threadIdx.x; i < pitch / 2; i += Block) {
-    const float a = 2 * i < n ? value(2 * i) * scale : 0, b = 2 * i < n ? value(2 * i + 1) * scale : 0;
-    const fp16 hi_a = to_fp16(a), hi_b = to_fp16(b);
-    hi[i] = hi_a.bits | (unsigned)hi_b.bits << 16;
-    lo[i] = to_fp16(a - to_float(hi_a)).bits | (unsigned)to_fp16(b - to_float(hi_b)).bits << 16;
-  }
+  strided<Block, 4>(
+      pitch / 2,
+      [&](int i) {
+        return 2 * i < n ? float2{value(2 * i), value(2 * i + 1)} : float2{0, 0};
+      },
+      [&](int i, float2 pair) {
+        const float a = pair.x * scale, b = pair.y * scale;
+        const fp16 hi_a = to_fp16(a), hi_b = to_fp16(b);
+        hi[i] = hi_a.bits | (unsigned)hi_b.bits << 16;
+        lo[i] = to_fp16(a - to_float(hi_a)).bits | (unsigned)to_fp16(b - to_float(hi_b)).bits << 16;
+      });
 }
 
 __device__ inline float larger_size(float largest, float value) { return Max{}(value < 0 ? -value : value, largest); }
 
 __global__ void __launch_bounds__(kSplitThreads) split_terms_kernel(SplitRows split, const float *x, int n) {
+  GETP_AFTER_PREVIOUS();
   const float *row = x + (size_t)blockIdx.x * n;
   float largest = 0;
-  for (int i = threadIdx.x; i < n; i += kSplitThreads) largest = larger_size(largest, row[i]);
+  strided<kSplitThreads, 8>(
+      n, [&](int i) { return row[i]; }, [&](int, float value) { largest = larger_size(largest, value); });
   split_row<kSplitThreads>(split, blockIdx.x, n, largest, [&](int i) { return row[i]; });
 }
 

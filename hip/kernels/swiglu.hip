@@ -10,24 +10,28 @@
 
 namespace getp_hip {
 
-__device__ inline float swiglu_value(const float *gate_up, float limit) {
-  const float g = gate_up[0], u = gate_up[1];  // comparisons, not fminf: a NaN must stay one
+__device__ inline float swiglu_value(float2 gate_up, float limit) {
+  const float g = gate_up.x, u = gate_up.y;  // comparisons, not fminf: a NaN must stay one
   const float gate = g > limit ? limit : g, up = u > limit ? limit : u < -limit ? -limit : u;
   return gate / (1.0f + expf(-1.702f * gate)) * (up + 1.0f);
 }
 
 __global__ void __launch_bounds__(kSplitThreads)
     swiglu_kernel(float *out, SplitRows split, const float *mlp1_out, int intermediate, float limit) {
+  GETP_AFTER_PREVIOUS();
   const size_t row = (size_t)blockIdx.x * intermediate;
   float largest = 0;
-  for (int i = threadIdx.x; i < intermediate; i += kSplitThreads) {
-    const float value = swiglu_value(mlp1_out + 2 * (row + i), limit);
-    if (out) out[row + i] = value;
-    largest = larger_size(largest, value);
-  }
-  if (!split.d_hi) return;
-  split_row<kSplitThreads>(split, blockIdx.x, intermediate, largest,
-                           [&](int i) { return swiglu_value(mlp1_out + 2 * (row + i), limit); });
+  const float2 *gate_up = (const float2 *)mlp1_out + row;
+  strided<kSplitThreads, 6>(
+      intermediate, [&](int i) { return gate_up[i]; },
+      [&](int i, float2 both) {
+        const float value = swiglu_value(both, limit);
+        if (out) out[row + i] = value;
+        largest = larger_size(largest, value);
+      });
+  if (split.d_hi)
+    split_row<kSplitThreads>(split, blockIdx.x, intermediate, largest,
+                             [&](int i) { return swiglu_value(gate_up[i], limit); });
 }
 
 inline void swiglu(float *d_out, SplitRows split, const float *d_mlp1_out, int rows, int intermediate, float limit,

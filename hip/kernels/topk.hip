@@ -22,6 +22,7 @@ __device__ inline TopkKey topk_key(float score, int index) {
 }
 
 __global__ void __launch_bounds__(32) topk_kernel(float *weights, int *indices, const float *scores, int n, int k) {
+  GETP_AFTER_PREVIOUS();
   const float *row = scores + (size_t)blockIdx.x * n;
   float *own = weights + (size_t)blockIdx.x * k;
   TopkKey last = ~0ull;

@@ -32,6 +32,9 @@ __device__ inline uint4 load_once(const uint4 *from) {
   return {words.x, words.y, words.z, words.w};
 }
 
+#define GETP_AFTER_PREVIOUS()
+__device__ inline void prefetch(const void *, unsigned) {}
+
 #define GETP_SHARED_STAGES(name, count) __shared__ uint4 name[count]
 template <class Kernel>
 unsigned getp_allow_shared(Kernel, size_t) {

@@ -41,6 +41,9 @@ struct alignas(16) float4 {
 struct alignas(8) float2 {
   float x, y;
 };
+struct alignas(8) uint2 {
+  unsigned x, y;
+};
 struct alignas(16) uint4 {
   unsigned x, y, z, w;
 };
@@ -145,6 +148,9 @@ constexpr int kDefaultBatch = 32;  // requests at a time: more would not be fast
 #define GETP_DEVICE_CODE 0
 
 inline uint4 load_once(const uint4 *from) { return *from; }
+
+#define GETP_AFTER_PREVIOUS()
+__device__ inline void prefetch(const void *, unsigned) {}
 
 #define GETP_SHARED_STAGES(name, count) GETP_SHARED(uint4, name, count)
 template <class Kernel>

@@ -5,6 +5,7 @@
 #include <cuda_runtime.h>
 
 #include <cstddef>
+#include <utility>
 
 using hipError_t = cudaError_t;
 using hipStream_t = cudaStream_t;
@@ -49,8 +50,45 @@ inline hipError_t hipHostMalloc(void **pointer, size_t bytes, unsigned flags) {
   return cudaHostAlloc(pointer, bytes, flags);
 }
 
-#define hipLaunchKernelGGL(kernel, grid, block, shared_bytes, stream, ...) \
-  kernel<<<grid, block, shared_bytes, stream>>>(__VA_ARGS__)
+// From sm_90 on the blocks of a kernel may begin while the kernel before ends; GETP_AFTER_PREVIOUS() lets them wait
+// there. So a launch costs the card no time between kernels. Code for older cards does not wait, and is launched as
+// ever.
+#if __CUDA_ARCH__ >= 900
+#define GETP_AFTER_PREVIOUS() asm volatile("griddepcontrol.wait; griddepcontrol.launch_dependents;" ::: "memory")
+#else
+#define GETP_AFTER_PREVIOUS()
+#endif
+static __global__ void getp_probe_kernel() {}
+inline bool getp_launches_early() {
+  static const bool early = [] {
+    cudaFuncAttributes attributes{};
+    return cudaFuncGetAttributes(&attributes, getp_probe_kernel) == cudaSuccess && attributes.ptxVersion >= 90;
+  }();
+  return early;
+}
+
+template <class... Parameters, class... Arguments>
+void hipLaunchKernelGGL(void (*kernel)(Parameters...), dim3 grid, dim3 block, size_t shared_bytes, hipStream_t stream,
+                        Arguments... arguments) {
+  cudaLaunchAttribute early{};
+  early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  early.val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchConfig_t config{};
+  config.gridDim = grid;
+  config.blockDim = block;
+  config.dynamicSmemBytes = shared_bytes;
+  config.stream = stream;
+  config.attrs = &early;
+  config.numAttrs = getp_launches_early() ? 1 : 0;
+  cudaLaunchKernelEx(&config, kernel, Parameters(arguments)...);  // HIP_LAUNCH reports errors
+}
+
+// Asks for global memory that will be read soon; `bytes` a multiple of 16.
+__device__ inline void prefetch(const void *from, unsigned bytes) {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(from), "r"(bytes));
+#endif
+}
 
 // Every lane of a warp takes part wherever this project shuffles (the host back end checks it), hence the full mask.
 template <class T>
@@ -60,6 +98,7 @@ __device__ inline T __shfl_xor(T value, int distance, int width) {
 
 #include "gpu_common.h"
 #include "tile_mma_sync.h"
+#include "tile_wgmma.h"
 
 #ifdef __CUDA_ARCH__
 #define GETP_DEVICE_CODE 1
@@ -79,13 +118,19 @@ __device__ inline uint4 load_once(const uint4 *from) {
   return value;
 }
 
-#define GETP_SHARED_STAGES(name, count) extern __shared__ uint4 name[]
-template <class Kernel>
-unsigned getp_allow_shared(Kernel kernel, size_t bytes) {
-  cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes);  // the launch reports errors
-  return (unsigned)bytes;
-}
+#define GETP_SHARED_STAGES(name, count) extern __shared__ __align__(1024) uint4 name[]
 
 #include "stage_async.h"
+
+template <class Kernel>
+unsigned getp_allow_shared(Kernel kernel, size_t step_bytes) {
+  cudaFuncAttributes attributes{};
+  cudaFuncGetAttributes(&attributes, kernel);  // the launch reports errors
+  const bool warpgroups = attributes.binaryVersion == 90;
+  const size_t bytes =
+      step_bytes * (warpgroups ? warpgroup::kStages * warpgroup::kStageSteps : kSharedStages * kStageSteps);
+  cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes);
+  return (unsigned)bytes;
+}
 
 inline const char *getp_backend_name() { return "nvidia"; }

@@ -4,6 +4,9 @@
 //   host    any C++17 compiler: kernels run on the CPU, and are checked while they run
 //
 // What kernels may use on every back end: the HIP names below hip/platform, and what is our own:
+//   GETP_AFTER_PREVIOUS()            first in every kernel: what the kernels before have written is there. (Only what no
+//                                    kernel writes may be read before it.)
+//   prefetch(pointer, bytes)         brings global memory nearer, where the card can
 //   GETP_SHARED(type, name, count)   shared memory of a block, `count` elements (a constant expression)
 //   group_reduce<N>(value, op)       reduction over aligned groups of N lanes, result in every lane
 //   group_sums<N>(values)            N reductions by addition at once: lane i gets the sum of the group's values[i]
@@ -11,17 +14,19 @@
 //   GETP_UNROLL_4, _1                before a loop: load four iterations at a time, or one (GPUs)
 //   GETP_UNROLL                      before a loop over registers: unroll it (GPUs)
 //   GETP_SHARED_STAGES(name, count)  shared memory of `count` uint4, at most 64 KB (on NVIDIA's cards more), one a
-//                                    kernel; its launch passes getp_allow_shared(kernel, bytes) to HIP_LAUNCH_SHARED
+//                                    kernel; its launch passes getp_allow_shared(kernel, bytes of a step) to
+//                                    HIP_LAUNCH_SHARED
 //   StageCopy<N>, kPipelineStages    copies N units of 16 bytes a thread to shared memory, kPipelineStages - 1 stages
 //                                    ahead, into kSharedStages places in turn; end is called by the whole block;
 //                                    kStageSteps: steps of a product that suit a stage; kStageBlocks: blocks of 256
 //                                    threads that a multiprocessor is to hold, for __launch_bounds__
+//   GETP_WARPGROUP_TILES             1 in device code for cards that have them: products by warpgroup:: (tile_wgmma.h)
 //   load_once(pointer)               16 bytes of global memory that nobody reads again soon
 //   MatrixTile                       16 x 16 sums over 32 k on the matrix cores, by a wave; with_matrix_tile(launch)
 //                                    calls launch(tile) with the one to use. A lane holds units of 16 bytes:
 //     Operand.units[u]   of weights: unit weight_unit(lane, u) of a KB in which k 2 * pair and the next of an output
-//     are
-//                        word weight_word(output, pair); of rows: row unit_row(lane, u), octet unit_octet(lane, u) of k
+//                        are word weight_word(output, pair); of rows: row unit_row(lane, u), quads unit_quad(lane, u, 0
+//                        and 1) of k; kOctets: the second follows the first
 //     Sums.values[i]     of output output(lane, i) and row row(lane, i)
 //     multiply_add(sums, weights, rows)     all lanes of the wave; FP32 sums, k in an order of the card's own
 //   getp_set_lanes(wave, seed, wmma) host: sets wave size, lane order and tile layout for tests; elsewhere false

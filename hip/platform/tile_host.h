@@ -119,10 +119,14 @@ struct HostTile : TileOperands<Layout> {
 
   static void multiply(float (&d)[16][16], const Weights &weights, const Part *const *parts, int at) {
     constexpr int kTogether = 4;
-    uint4 rows[16][4];
+    uint2 rows[16][8];  // quads
     for (int lane = 0; lane < Layout::kWave; lane++)
-      for (int u = 0; u < Layout::kUnits; u++)
-        rows[Layout::unit_row(lane, u)][Layout::unit_octet(lane, u)] = parts[lane][at].rows.units[u];
+      for (int u = 0; u < Layout::kUnits; u++) {
+        const uint4 &unit = parts[lane][at].rows.units[u];
+        uint2 *row = rows[Layout::unit_row(lane, u)];
+        row[Layout::unit_quad(lane, u, 0)] = {unit.x, unit.y};
+        row[Layout::unit_quad(lane, u, 1)] = {unit.z, unit.w};
+      }
     // Tiles that are not full repeat a row.
     int distinct[16 + kTogether], count = 0, like[16];
     for (int row = 0; row < 16; row++) {

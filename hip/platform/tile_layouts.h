@@ -1,21 +1,22 @@
 // Where the parts of a matrix tile (platform.h) lie in the registers of a wave, for each kind of matrix instruction:
 // used by the card's own tile and by the host back end's.
 //
-// Which of an instruction's places a k takes is free, as long as both operands agree; so a lane's unit of 8 k is what
-// one load of 16 bytes brings.
+// k in its natural order: instruction j of the two of 32 k takes 16 * j to 16 * j + 15. Which lane takes which of them
+// is free, as long as both operands agree; so a lane takes quads of 4 k that lie beside each other.
 #pragma once
 
-// NVIDIA's mma.sync.m16n8k16. Lane 4 * g + t has octet t: in rows, of rows g and g + 8; in weights, for each of two
-// instructions the four k that it takes from the octet, of outputs g and g + 8 in turns.
+// NVIDIA's mma.sync.m16n8k16. Lane 4 * g + t has quads t and 4 + t: in rows, of rows g and g + 8; in weights, a quad of
+// outputs g and g + 8 in turns.
 // Source: PTX ISA, "Matrix Fragments for mma.m16n8k16 with floating point type".
 struct MmaSyncLayout {
   static constexpr int kWave = 32, kUnits = 2, kValues = 8;
+  static constexpr bool kOctets = false;
   __host__ __device__ static constexpr int weight_word(int output, int pair) {
-    return (pair / 2 % 2 * 32 + output % 8 * 4 + pair / 4) * 4 + pair % 2 * 2 + output / 8;
+    return (pair / 8 * 32 + output % 8 * 4 + pair / 2 % 4) * 4 + pair % 2 * 2 + output / 8;
   }
   __host__ __device__ static constexpr int weight_unit(int lane, int unit) { return unit * 32 + lane; }
   __host__ __device__ static constexpr int unit_row(int lane, int unit) { return lane / 4 + 8 * unit; }
-  __host__ __device__ static constexpr int unit_octet(int lane, int) { return lane % 4; }
+  __host__ __device__ static constexpr int unit_quad(int lane, int, int half) { return half * 4 + lane % 4; }
   __host__ __device__ static constexpr int output(int lane, int i) { return lane / 4 + i / 2 % 2 * 8; }
   __host__ __device__ static constexpr int row(int lane, int i) { return i / 4 * 8 + lane % 4 * 2 + i % 2; }
 };
@@ -23,6 +24,7 @@ struct MmaSyncLayout {
 // AMD's: weights in units of one output and octet, the outputs of an octet beside each other, whatever the instruction.
 // Source of both: ROCm/amd_matrix_instruction_calculator.
 struct AmdWeights {
+  static constexpr bool kOctets = true;  // the two quads of a unit lie beside each other
   __host__ __device__ static constexpr int weight_word(int output, int pair) {
     return (pair / 4 * 16 + output) * 4 + pair % 4;
   }
@@ -33,7 +35,7 @@ struct MfmaLayout : AmdWeights {
   static constexpr int kWave = 64, kUnits = 1, kValues = 4;
   __host__ __device__ static constexpr int weight_unit(int lane, int) { return lane; }
   __host__ __device__ static constexpr int unit_row(int lane, int) { return lane % 16; }
-  __host__ __device__ static constexpr int unit_octet(int lane, int) { return lane / 16; }
+  __host__ __device__ static constexpr int unit_quad(int lane, int, int half) { return lane / 16 * 2 + half; }
   __host__ __device__ static constexpr int output(int lane, int i) { return lane / 16 * 4 + i; }
   __host__ __device__ static constexpr int row(int lane, int) { return lane % 16; }
 };
@@ -43,7 +45,7 @@ struct WmmaLayout : AmdWeights {
   static constexpr int kWave = 32, kUnits = 4, kValues = 8;
   __host__ __device__ static constexpr int weight_unit(int lane, int unit) { return unit * 16 + lane % 16; }
   __host__ __device__ static constexpr int unit_row(int lane, int) { return lane % 16; }
-  __host__ __device__ static constexpr int unit_octet(int, int unit) { return unit; }
+  __host__ __device__ static constexpr int unit_quad(int, int unit, int half) { return unit * 2 + half; }
   __host__ __device__ static constexpr int output(int lane, int i) { return 2 * i + lane / 16; }
   __host__ __device__ static constexpr int row(int lane, int) { return lane % 16; }
 };

@@ -1,0 +1,110 @@
+// matmul_stream_kernel: matmul.hip for few rows, bound by reading w. A block makes 16 outputs of a tile of 16 rows (or
+// 32 of 32), its waves take a chunk each in turn, straight from global memory.
+//   grid: blocks of outputs * row tiles . block: waves to which chunks are dealt evenly . shared: the sums of a round
+//   of chunks
+#pragma once
+
+#include "matmul_parts.hpp"
+
+namespace getp_hip {
+
+constexpr int stream_threads(int strips) { return strips == 1 ? 384 : 256; }
+
+// Strips: of 16 rows and of 16 outputs that a block works on.
+template <class Tile, int Terms, int Strips>
+__global__ void __launch_bounds__(stream_threads(Strips), 2) matmul_stream_kernel(MatmulArguments a) {
+  constexpr int kRows = 16 * Strips, kPlaces = kRows * kRows;
+  // Chunks of a round: so few that two blocks fit into 64 KB. Steps whose weights are under way: as registers allow.
+  constexpr int kRound = Strips == 1 ? 16 : 256 / Tile::kWave, kUnits = Strips * Tile::kUnits;
+  constexpr int kAhead = kUnits > 4 ? 1 : kUnits > 1 ? 4 : 8;
+  GETP_SHARED(float, chunk_sums, kRound *kPlaces);
+  GETP_SHARED(float, totals, kPlaces);
+  // No kernel writes weights: they can come while the kernel before ends, where it is known which.
+  if (!a.tiles && (!a.experts || a.experts_settled) && threadIdx.x < Strips) {
+    const size_t matrix = a.experts ? a.experts[blockIdx.x % a.row_tiles] : 0;
+    prefetch(weight_strip(a, matrix, (int)blockIdx.x / a.row_tiles * kRows + (int)threadIdx.x * 16), a.steps * 1024);
+  }
+  GETP_AFTER_PREVIOUS();
+  const MatmulTile tile(a, kRows, kRows);
+  if (tile.count <= 0) return;
+  const int first_output = tile.first_output;
+  const int lane = threadIdx.x % Tile::kWave, wave = threadIdx.x / Tile::kWave, waves = blockDim.x / Tile::kWave;
+
+  // What lies past the last output or row repeats it; nothing reads the sums.
+  const uint4 *w[Strips];
+  const uint2 *x[Strips][Tile::kUnits];
+  GETP_UNROLL
+  for (int s = 0; s < Strips; s++) {
+    w[s] = weight_strip(a, tile.matrix, first_output + s * 16);
+    GETP_UNROLL
+    for (int u = 0; u < Tile::kUnits; u++) {
+      const int r = s * 16 + Tile::unit_row(lane, u);
+      x[s][u] =
+          (const uint2 *)a.hi + (size_t)(tile.row(a, r < tile.count ? r : tile.count - 1) / a.share) * a.steps * 8;
+    }
+  }
+  const ptrdiff_t to_lo = (const uint2 *)a.lo - (const uint2 *)a.hi;
+  constexpr int kChunkSteps = kMatmulChunk / kMatmulStep;
+  const int chunks = (a.steps + kChunkSteps - 1) / kChunkSteps;
+  for (int first_chunk = 0; first_chunk < chunks; first_chunk += kRound) {
+    for (int c = wave; c < kRound && first_chunk + c < chunks; c += waves) {
+      typename Tile::Sums sums[Strips][Strips] = {};
+      const auto add_step = [&](int step, const typename Tile::Operand *weights) {
+        GETP_UNROLL
+        for (int j = 0; j < Terms * Strips; j++) {
+          const int term = j / Strips, strip = j % Strips;
+          typename Tile::Operand rows;
+          GETP_UNROLL
+          for (int u = 0; u < Tile::kUnits; u++) {
+            const uint2 *row = x[strip][u] + (term ? to_lo : 0) + step * 8;
+            rows.units[u] = load_row_unit<Tile>(lane, u, [&](int quad) { return row + quad; });
+          }
+          GETP_UNROLL
+          for (int i = 0; i < Strips; i++) Tile::multiply_add(sums[i][strip], weights[i], rows);
+        }
+      };
+      // The weights of kAhead steps are under way together.
+      int step = (first_chunk + c) * kChunkSteps;
+      const int end = step + kChunkSteps < a.steps ? step + kChunkSteps : a.steps;
+      for (; step + kAhead <= end; step += kAhead) {
+        typename Tile::Operand weights[kAhead][Strips];
+        GETP_UNROLL
+        for (int i = 0; i < kAhead * Strips * Tile::kUnits; i++) {
+          const int u = i % Tile::kUnits, s = i / Tile::kUnits % Strips, ahead = i / Tile::kUnits / Strips;
+          weights[ahead][s].units[u] = load_once(w[s] + (step + ahead) * 64 + Tile::weight_unit(lane, u));
+        }
+        GETP_UNROLL
+        for (int ahead = 0; ahead < kAhead; ahead++) add_step(step + ahead, weights[ahead]);
+      }
+      for (; step < end; step++) {
+        typename Tile::Operand weights[Strips];
+        GETP_UNROLL
+        for (int s = 0; s < Strips; s++) weights[s] = load_weights<Tile>(w[s] + step * 64, lane);
+        add_step(step, weights);
+      }
+      GETP_UNROLL
+      for (int i = 0; i < Strips * Strips * Tile::kValues; i++) {
+        const int v = i % Tile::kValues, j = i / Tile::kValues % Strips, o = i / Tile::kValues / Strips;
+        chunk_sums[(c * kRows + j * 16 + Tile::row(lane, v)) * kRows + o * 16 + Tile::output(lane, v)] =
+            sums[o][j].values[v];
+      }
+    }
+    __syncthreads();
+    for (int place = threadIdx.x; place < kPlaces; place += blockDim.x) {
+      float total = first_chunk > 0 ? totals[place] : 0;
+      for (int c = 0; c < kRound && first_chunk + c < chunks; c++) total += chunk_sums[c * kPlaces + place];
+      totals[place] = total;
+    }
+    __syncthreads();
+  }
+  for (int place = threadIdx.x; place < kPlaces; place += blockDim.x) {
+    const int r = place / kRows, o = first_output + place % kRows;
+    if (r >= tile.count || o >= a.d) continue;
+    const int row = tile.row(a, r);
+    MatmulOutput output;
+    output.load(a, tile.matrix, o);
+    a.out[(size_t)row * a.d + o] = output.finish(totals[place], a.x_scales[row / a.share]);
+  }
+}
+
+}  // namespace getp_hip
