@@ -20,10 +20,9 @@
 #include "../hip/kernels/argmax.hip"
 #include "../hip/kernels/attention.hip"
 #include "../hip/kernels/embedding.hip"
-#include "../hip/kernels/expert_combine.hip"
 #include "../hip/kernels/expert_tiles.hip"
-#include "../hip/kernels/gather_rows.hip"
 #include "../hip/kernels/linear.hip"
+#include "../hip/kernels/prefetch.hip"
 #include "../hip/kernels/rmsnorm.hip"
 #include "../hip/kernels/rope.hip"
 #include "../hip/kernels/swiglu.hip"
@@ -117,9 +116,13 @@ static void forward_rows(Transformer *transformer, getp_hip::Device &device, con
   gpu::embedding(s.x, w.token_embedding_table, d_tokens, rows, hidden, stream);
   see(Stage::kEmbedding, 0, s.x);
 
+  // what a norm adds to x first: nothing before layer 0, the attention's projection, the last layer's chosen experts
+  const gpu::Residual nothing, projection = {s.tb2}, chosen_experts = {s.tb2, s.topk_v, s.topk_i, (int)k};
   for (size_t l = 0; l < (size_t)p.n_layers; l++) {
     // attention: norm, then query, key and value, rotated by position; key and value join the cache
-    gpu::rmsnorm(s.t, split, s.x, nullptr, w.rms_attn_w + l * hidden, rows, hidden, stream);
+    gpu::rmsnorm(s.t, split, s.x, l == 0 ? nothing : chosen_experts, w.rms_attn_w + l * hidden, nullptr, rows, hidden,
+                 stream);
+    if (l > 0) see(Stage::kMlpResidual, l - 1, s.x);
     see(Stage::kAttentionNorm, l, s.t);
     gpu::linear(s.qkv, w.w_qkv.from(l), w.b_qkv + l * qkv_dim, s.t, split, rows, stream);
     see(Stage::kQkv, l, s.qkv);
@@ -131,6 +134,7 @@ static void forward_rows(Transformer *transformer, getp_hip::Device &device, con
     see(Stage::kQuery, l, s.q);
     see(Stage::kKey, l, key_cache + (size_t)(batch.positions[0] % length) * kv_dim);
 
+    gpu::prefetch_matrix(w.w_o.from(l), rows, stream);
     // even layers see the last sliding_window positions; each head's sink takes part in the softmax only
     gpu::attention(s.tb, s.att, s.q, key_cache, value_cache, w.attn_sinks + l * p.n_attn_heads, d_positions, d_slots,
                    longest, rows, p.n_attn_heads, p.n_kv_heads, p.head_dim, length, device.batch.window(p, l), stream);
@@ -140,7 +144,7 @@ static void forward_rows(Transformer *transformer, getp_hip::Device &device, con
     see(Stage::kAttentionProjection, l, s.tb2);
 
     // mixture of experts: residual and norm, then the router's k best experts, weighted by softmax over the k
-    gpu::rmsnorm(s.t, split, s.x, s.tb2, w.rms_ffn_w + l * hidden, rows, hidden, stream);
+    gpu::rmsnorm(s.t, split, s.x, projection, w.rms_ffn_w + l * hidden, nullptr, rows, hidden, stream);
     see(Stage::kAttentionResidual, l, s.x);
     see(Stage::kMlpNorm, l, s.t);
     gpu::linear(s.router_score, w.w_router.from(l), w.b_router + l * experts, s.t, split, rows, stream);
@@ -149,7 +153,7 @@ static void forward_rows(Transformer *transformer, getp_hip::Device &device, con
     see(Stage::kTopkIndex, l, s.topk_i);
     see(Stage::kTopkWeight, l, s.topk_v);
 
-    // the chosen experts, a row each; their outputs join x in ascending expert index. A token alone has no expert twice
+    // the chosen experts, a row each; the next norm adds their outputs to x. A token alone has no expert twice
     gpu::ExpertTiles tiles;
     if (rows > 1)
       tiles = gpu::expert_tiles({s.expert_tiles, s.expert_rows, s.expert_counts}, s.topk_i, rows * k, experts,
@@ -163,14 +167,12 @@ static void forward_rows(Transformer *transformer, getp_hip::Device &device, con
     gpu::expert_linear(s.tb2, w.w_mlp2.from(l * experts), w.b_mlp2 + l * experts * hidden, s.gate_up, split, s.topk_i,
                        tiles, 1, rows * k, stream);
     see(Stage::kMlp2, l, s.tb2);
-    gpu::expert_combine(s.x, s.tb2, s.topk_v, s.topk_i, rows, k, hidden, stream);
-    see(Stage::kMlpResidual, l, s.x);
   }
 
   // final norm, logits and argmax of the rows after which a token is sampled
   if (logit_rows == 0) return;
-  gpu::gather_rows(s.last, s.x, d_logit_rows, logit_rows, hidden, stream);
-  gpu::rmsnorm(s.t, split, s.last, nullptr, w.rms_out_w, logit_rows, hidden, stream);
+  gpu::rmsnorm(s.t, split, s.x, chosen_experts, w.rms_out_w, d_logit_rows, logit_rows, hidden, stream);
+  see(Stage::kMlpResidual, p.n_layers - 1, s.x);
   see(Stage::kFinalNorm, 0, s.t);
   gpu::linear(s.logits, w.out, nullptr, s.t, split, logit_rows, stream);
   see(Stage::kLogits, 0, s.logits);

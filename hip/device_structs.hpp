@@ -100,7 +100,6 @@ struct DeviceState {
   float *qkv;                // (rows, Q)
   float *q;                  // (rows, A)
   float *att;                // (rows, n_attn_heads, chunks of positions, 2 + head_dim): attention's partial sums
-  float *last;               // (slots, H) rows of x whose logits are wanted
   float *logits;             // (slots, V)
   int *next_tokens;          // (slots) argmax of each row of logits
   float *key_cache;          // layers of (slots, positions, KV), see BatchShape
@@ -135,7 +134,6 @@ struct DeviceState {
     visit("qkv", qkv, rows * Q);
     visit("q", q, rows * A);
     visit("att", att, rows * p.n_attn_heads * attention_chunks(p.seq_len - 1, 0) * ((size_t)p.head_dim + 2));
-    visit("last", last, slots * H);
     visit("logits", logits, slots * V);
     visit("next_tokens", next_tokens, slots);
     visit("cos_table", cos_table, angles);

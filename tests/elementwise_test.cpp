@@ -4,7 +4,6 @@
 #include "../hip/kernels/argmax.hip"
 #include "../hip/kernels/bias.hip"
 #include "../hip/kernels/embedding.hip"
-#include "../hip/kernels/gather_rows.hip"
 #include "../hip/kernels/rmsnorm.hip"
 #include "../hip/kernels/rope.hip"
 
@@ -72,12 +71,12 @@ TEST_P(ElementwiseTest, RmsnormWithin5e6) {
     }();
     Buffer<float> d_x(x), d_half(half), d_other_half(half), d_w(w), d_out(x.size()), d_sum_out(x.size());
     Split split(rows, hidden);
-    getp_hip::rmsnorm(d_out.data(), split.rows(), d_x.data(), nullptr, d_w.data(), rows, hidden, nullptr);
+    getp_hip::rmsnorm(d_out.data(), split.rows(), d_x.data(), {}, d_w.data(), nullptr, rows, hidden, nullptr);
     EXPECT_TRUE(all_near(d_out.fetch(), reference, 5e-6)) << "hidden " << hidden;
     EXPECT_EQ(d_x.fetch(), x);
     split.check(d_out.fetch(), hidden);
-    getp_hip::rmsnorm(d_sum_out.data(), split.rows(), d_half.data(), d_other_half.data(), d_w.data(), rows, hidden,
-                      nullptr);
+    getp_hip::rmsnorm(d_sum_out.data(), split.rows(), d_half.data(), {d_other_half.data()}, d_w.data(), nullptr, rows,
+                      hidden, nullptr);
     EXPECT_EQ(d_sum_out.fetch(), d_out.fetch()) << "hidden " << hidden;
     EXPECT_EQ(d_half.fetch(), x) << "hidden " << hidden;
   }
@@ -88,7 +87,7 @@ TEST_P(ElementwiseTest, RmsnormOfTinyValuesKeepsEpsilon) {
   std::vector<double> reference;
   for (int i = 0; i < 4; i++) reference.push_back(w[i] * (double)x[i] / std::sqrt(14e-8 / 4 + 1e-5));
   Buffer<float> d_x(x), d_w(w), d_out(4);
-  getp_hip::rmsnorm(d_out.data(), Split(1, 4).rows(), d_x.data(), nullptr, d_w.data(), 1, 4, nullptr);
+  getp_hip::rmsnorm(d_out.data(), Split(1, 4).rows(), d_x.data(), {}, d_w.data(), nullptr, 1, 4, nullptr);
   EXPECT_TRUE(all_near(d_out.fetch(), reference, 1e-8));
 }
 
@@ -150,16 +149,24 @@ TEST_P(ElementwiseTest, BiasIsAddedToEachRowAndByExpert) {
     }
 }
 
-TEST_P(ElementwiseTest, GatherRows) {
-  const int n = 300;
-  const std::vector<float> x = normal((size_t)5 * n);
-  const std::vector<int> index = {4, 0, 4};
-  Buffer<float> d_x(x), d_out(index.size() * n);
+TEST_P(ElementwiseTest, RmsnormOfChosenRowsLeavesTheOthers) {
+  const int hidden = 304, rows = 5;
+  const std::vector<float> x = normal((size_t)rows * hidden), add = normal(x.size()), w = normal(hidden);
+  const std::vector<int> index = {4, 0, 3};
+  Buffer<float> d_all(x), d_some(x), d_add(add), d_w(w), d_out(x.size()), d_some_out(index.size() * hidden);
   Buffer<int> d_index(index);
-  getp_hip::gather_rows(d_out.data(), d_x.data(), d_index.data(), (int)index.size(), n, nullptr);
-  const std::vector<float> out = d_out.fetch();
-  for (size_t r = 0; r < index.size(); r++)
-    for (int i = 0; i < n; i++) ASSERT_EQ(out[r * n + i], x[(size_t)index[r] * n + i]);
+  Split split(rows, hidden), some_split((int)index.size(), hidden);
+  getp_hip::rmsnorm(d_out.data(), split.rows(), d_all.data(), {d_add.data()}, d_w.data(), nullptr, rows, hidden,
+                    nullptr);
+  getp_hip::rmsnorm(d_some_out.data(), some_split.rows(), d_some.data(), {d_add.data()}, d_w.data(), d_index.data(),
+                    (int)index.size(), hidden, nullptr);
+  const std::vector<float> out = d_out.fetch(), some_out = d_some_out.fetch(), all = d_all.fetch(),
+                           some = d_some.fetch();
+  for (int i = 0; i < hidden; i++) {
+    for (size_t r = 0; r < index.size(); r++) ASSERT_EQ(some_out[r * hidden + i], out[index[r] * hidden + i]);
+    for (int r = 0; r < rows; r++) ASSERT_EQ(some[r * hidden + i], (r == 1 || r == 2 ? x : all)[r * hidden + i]);
+  }
+  some_split.check(some_out, hidden);
 }
 
 // Against std::max_element, which takes the first of equal elements as sample_argmax does.

@@ -210,7 +210,7 @@ TEST_P(MatmulTest, RowsAreIndependentOfTheBatch) {
       const Split split(x, c.rows, n, terms);
       c.tile_rows = 16;
       const std::vector<float> expected = run(w, split, {}, c);
-      for (int tile_rows : {32, 64, 128}) {
+      for (int tile_rows : {8, 32, 64, 128}) {
         c.tile_rows = tile_rows;
         EXPECT_EQ(run(w, split, {}, c), expected) << terms << " terms, K " << n << ", tiles of " << tile_rows;
       }

@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <numeric>
 
-#include "../hip/kernels/expert_combine.hip"
+#include "../hip/kernels/rmsnorm.hip"
 #include "../hip/kernels/swiglu.hip"
 #include "../hip/kernels/topk.hip"
 
@@ -80,22 +80,24 @@ TEST_P(MoeTest, ExpertsAreAddedInAscendingIndex) {
   const std::vector<int> experts = {3, 0, 7, 1, 7, 6, 5, 4, 0, 1, 2, 3};
   const std::vector<float> y = normal((size_t)rows * k * hidden), weights = normal((size_t)rows * k);
   const std::vector<float> x = normal((size_t)rows * hidden);
-  Buffer<float> d_y(y), d_weights(weights), d_out(x);
-  Buffer<int> d_experts(experts);
-  getp_hip::expert_combine(d_out.data(), d_y.data(), d_weights.data(), d_experts.data(), rows, k, hidden, nullptr);
+  Buffer<float> d_w(std::vector<float>(hidden, 1));
+  const auto sums = [&](const std::vector<float> &x_values, const std::vector<float> &outputs,
+                        const std::vector<float> &by, const std::vector<int> &of, int chosen, int n) {
+    Buffer<float> d_sums(x_values), d_outputs(outputs), d_by(by), d_norm(x_values.size());
+    Buffer<int> d_of(of);
+    getp_hip::rmsnorm(d_norm.data(), kNoSplit, d_sums.data(), {d_outputs.data(), d_by.data(), d_of.data(), chosen},
+                      d_w.data(), nullptr, (int)x_values.size() / n, n, nullptr);
+    return d_sums.fetch();
+  };
   std::vector<double> expected(x.begin(), x.end());
   for (int r = 0; r < rows; r++)
     for (int j = 0; j < k; j++)
       for (int i = 0; i < hidden; i++)
         expected[r * hidden + i] += (double)weights[r * k + j] * y[((size_t)r * k + j) * hidden + i];
-  EXPECT_TRUE(all_near(d_out.fetch(), expected, 5e-6));
+  EXPECT_TRUE(all_near(sums(x, y, weights, experts, k, hidden), expected, 5e-6));
 
   // The order shows where sums round: 1e8 + 1 - 1e8 is 0 in FP32, 1e8 - 1e8 + 1 is 1.
-  Buffer<float> d_big(std::vector<float>{-1e8f, 1, 1e8f}), d_ones(std::vector<float>{1, 1, 1});
-  Buffer<float> d_sum(std::vector<float>{0}), d_other_sum(std::vector<float>{0});
-  Buffer<int> d_one_last(std::vector<int>{1, 9, 0}), d_one_between(std::vector<int>{9, 1, 0});
-  getp_hip::expert_combine(d_sum.data(), d_big.data(), d_ones.data(), d_one_last.data(), 1, 3, 1, nullptr);
-  EXPECT_EQ(d_sum.fetch()[0], 1);
-  getp_hip::expert_combine(d_other_sum.data(), d_big.data(), d_ones.data(), d_one_between.data(), 1, 3, 1, nullptr);
-  EXPECT_EQ(d_other_sum.fetch()[0], 0);
+  const std::vector<float> big = {-1e8f, 1, 1e8f}, ones = {1, 1, 1};
+  EXPECT_EQ(sums({0}, big, ones, {1, 9, 0}, 3, 1)[0], 1);
+  EXPECT_EQ(sums({0}, big, ones, {9, 1, 0}, 3, 1)[0], 0);
 }

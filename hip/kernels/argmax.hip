@@ -17,8 +17,8 @@ __global__ void __launch_bounds__(kArgmaxThreads) argmax_kernel(int *tokens, con
   TopkKey best = 0;
   if (n % 4 == 0)
     strided<kArgmaxThreads, 8>(
-        n / 4, [&](int i) { return ((const float4 *)row)[i]; },
-        [&](int i, float4 v) {
+        n / 4, [&](int i, int) { return ((const float4 *)row)[i]; },
+        [&](int i, int, float4 v) {
           best = Max{}(best, Max{}(topk_key(v.x, 4 * i), topk_key(v.y, 4 * i + 1)));
           best = Max{}(best, Max{}(topk_key(v.z, 4 * i + 2), topk_key(v.w, 4 * i + 3)));
         });

@@ -28,7 +28,7 @@ inline void expert_linear(float *d_out, const DeviceMatrix &w, const float *d_bi
 // Rows of a tile of expert_tiles that suits both matrices, `rows` rows spread over n_experts.
 inline int expert_tile_rows(const DeviceMatrix &first, const DeviceMatrix &second, int rows, int n_experts) {
   if (!first.in_fp16 || !second.in_fp16) return kMatvecTile;
-  return matmul_tile_rows((rows + n_experts - 1) / n_experts, std::min(first.d, second.d));
+  return std::max(16, matmul_tile_rows((rows + n_experts - 1) / n_experts, std::min(first.d, second.d)));
 }
 
 }  // namespace getp_hip

@@ -17,6 +17,7 @@ namespace getp_hip {
 
 // Rows of a tile that suits `rows` rows of one matrix with d outputs.
 inline int matmul_tile_rows(int rows, int d) {
+  if (rows <= 8) return 8;
   if (rows <= 16 || d <= kMatmulOutputs / 2) return 16;  // few outputs: many blocks, rather than full ones
   return rows <= 32 ? 32 : rows <= 96 ? 64 : 128;
 }
@@ -26,7 +27,7 @@ inline void launch_matmul(MatmulArguments a, int tile_rows, int terms, hipStream
   HIP_REQUIRE(a.rows > 0 && a.n > 0 && a.n % 8 == 0 && a.d > 0 && a.share > 0 && a.rows % a.share == 0);
   HIP_REQUIRE((uintptr_t)a.w % 16 == 0 && (uintptr_t)a.hi % 16 == 0 && (uintptr_t)a.lo % 16 == 0);
   HIP_REQUIRE(terms == 1 || terms == 2);
-  const int outputs = tile_rows <= 32 ? tile_rows : kMatmulOutputs;
+  const int outputs = tile_rows <= 16 ? 16 : tile_rows <= 32 ? 32 : kMatmulOutputs;
   const unsigned blocks = block_count((size_t)((a.d + outputs - 1) / outputs) * a.row_tiles, 1);
   a.steps = (a.n + kMatmulStep - 1) / kMatmulStep;
   const auto launch_kernel = [&](auto tile, auto term_count) {
@@ -39,13 +40,18 @@ inline void launch_matmul(MatmulArguments a, int tile_rows, int terms, hipStream
     };
     // Few blocks: many waves each, for all the card's loads are to be under way; else waves that end together.
     const int chunks = (a.n + kMatmulChunk - 1) / kMatmulChunk;
-    const int most = blocks <= 512 ? stream_threads(tile_rows / 16) / Tile::kWave : 4,
-              rounds = (chunks + most - 1) / most;
+    const int most = blocks <= 512 ? stream_threads(tile_rows) / Tile::kWave : 4, rounds = (chunks + most - 1) / most;
     const int threads = (chunks + rounds - 1) / rounds * Tile::kWave;
-    if (tile_rows == 16)
-      HIP_LAUNCH((matmul_stream_kernel<Tile, kTerms, 1>), dim3(blocks), dim3(threads), stream, a);
+    const auto launch_stream = [&](auto rows) {
+      constexpr int kRows = decltype(rows)::value;
+      HIP_LAUNCH((matmul_stream_kernel<Tile, kTerms, kRows>), dim3(blocks), dim3(threads), stream, a);
+    };
+    if (tile_rows == 8)
+      launch_stream(std::integral_constant < int, Tile::kHalves ? 8 : 16 > {});
+    else if (tile_rows == 16)
+      launch_stream(std::integral_constant<int, 16>{});
     else if (tile_rows == 32)
-      HIP_LAUNCH((matmul_stream_kernel<Tile, kTerms, 2>), dim3(blocks), dim3(threads), stream, a);
+      launch_stream(std::integral_constant<int, 32>{});
     else if (tile_rows == 64)
       launch_tiles(std::integral_constant<int, 64>{});
     else
@@ -77,7 +83,10 @@ inline void expert_matmul(float *d_out, const DeviceMatrix &w, const float *d_bi
   launch_matmul({d_out, w.d_values, w.d_scales, d_bias, x.d_hi, x.d_lo, x.d_scales, grouped ? nullptr : d_experts,
                  grouped ? groups.d_tiles : nullptr, grouped ? groups.d_rows : nullptr, share, rows, w.n, w.d,
                  grouped ? groups.count : rows, share == 1},
-                grouped && groups.tile_rows > 16 ? groups.tile_rows : 16, x.terms, stream);
+                !grouped                ? 8
+                : groups.tile_rows > 16 ? groups.tile_rows
+                                        : 16,
+                x.terms, stream);
 }
 
 }  // namespace getp_hip

@@ -1,5 +1,5 @@
-// matmul_stream_kernel: matmul.hip for few rows, bound by reading w. A block makes 16 outputs of a tile of 16 rows (or
-// 32 of 32), its waves take a chunk each in turn, straight from global memory.
+// matmul_stream_kernel: matmul.hip for few rows, bound by reading w. A block makes 16 outputs of a tile of 8 or 16 rows
+// (or 32 of 32), its waves take a chunk each in turn, straight from global memory.
 //   grid: blocks of outputs * row tiles . block: waves to which chunks are dealt evenly . shared: the sums of a round
 //   of chunks
 #pragma once
@@ -8,36 +8,39 @@
 
 namespace getp_hip {
 
-constexpr int stream_threads(int strips) { return strips == 1 ? 384 : 256; }
+constexpr int stream_threads(int rows) { return rows <= 16 ? 384 : 256; }
 
-// Strips: of 16 rows and of 16 outputs that a block works on.
-template <class Tile, int Terms, int Strips>
-__global__ void __launch_bounds__(stream_threads(Strips), 2) matmul_stream_kernel(MatmulArguments a) {
-  constexpr int kRows = 16 * Strips, kPlaces = kRows * kRows;
+template <class Tile, int Terms, int Rows>
+__global__ void __launch_bounds__(stream_threads(Rows), 2) matmul_stream_kernel(MatmulArguments a) {
+  static_assert(Rows >= 16 || Tile::kHalves, "a tile of 8 rows is half a tile");
+  // Strips of 16 rows and of 16 outputs; what a lane holds of a strip of rows.
+  constexpr int Strips = (Rows + 15) / 16, kOutputs = 16 * Strips, kPlaces = Rows * kOutputs;
+  constexpr int kRowUnits = Rows < 16 ? Tile::kUnits / 2 : Tile::kUnits;
+  constexpr int kValues = Rows < 16 ? Tile::kValues / 2 : Tile::kValues;
   // Chunks of a round: so few that two blocks fit into 64 KB. Steps whose weights are under way: as registers allow.
-  constexpr int kRound = Strips == 1 ? 16 : 256 / Tile::kWave, kUnits = Strips * Tile::kUnits;
+  constexpr int kRound = Strips == 1 ? 16 : 256 / Tile::kWave, kUnits = Strips * (Tile::kUnits + kRowUnits) / 2;
   constexpr int kAhead = kUnits > 4 ? 1 : kUnits > 1 ? 4 : 8;
   GETP_SHARED(float, chunk_sums, kRound *kPlaces);
   GETP_SHARED(float, totals, kPlaces);
   // No kernel writes weights: they can come while the kernel before ends, where it is known which.
   if (!a.tiles && (!a.experts || a.experts_settled) && threadIdx.x < Strips) {
     const size_t matrix = a.experts ? a.experts[blockIdx.x % a.row_tiles] : 0;
-    prefetch(weight_strip(a, matrix, (int)blockIdx.x / a.row_tiles * kRows + (int)threadIdx.x * 16), a.steps * 1024);
+    prefetch(weight_strip(a, matrix, (int)blockIdx.x / a.row_tiles * kOutputs + (int)threadIdx.x * 16), a.steps * 1024);
   }
   GETP_AFTER_PREVIOUS();
-  const MatmulTile tile(a, kRows, kRows);
+  const MatmulTile tile(a, Rows, kOutputs);
   if (tile.count <= 0) return;
   const int first_output = tile.first_output;
   const int lane = threadIdx.x % Tile::kWave, wave = threadIdx.x / Tile::kWave, waves = blockDim.x / Tile::kWave;
 
   // What lies past the last output or row repeats it; nothing reads the sums.
   const uint4 *w[Strips];
-  const uint2 *x[Strips][Tile::kUnits];
+  const uint2 *x[Strips][kRowUnits];
   GETP_UNROLL
   for (int s = 0; s < Strips; s++) {
     w[s] = weight_strip(a, tile.matrix, first_output + s * 16);
     GETP_UNROLL
-    for (int u = 0; u < Tile::kUnits; u++) {
+    for (int u = 0; u < kRowUnits; u++) {
       const int r = s * 16 + Tile::unit_row(lane, u);
       x[s][u] =
           (const uint2 *)a.hi + (size_t)(tile.row(a, r < tile.count ? r : tile.count - 1) / a.share) * a.steps * 8;
@@ -53,9 +56,9 @@ __global__ void __launch_bounds__(stream_threads(Strips), 2) matmul_stream_kerne
         GETP_UNROLL
         for (int j = 0; j < Terms * Strips; j++) {
           const int term = j / Strips, strip = j % Strips;
-          typename Tile::Operand rows;
+          typename Tile::Operand rows = {};
           GETP_UNROLL
-          for (int u = 0; u < Tile::kUnits; u++) {
+          for (int u = 0; u < kRowUnits; u++) {
             const uint2 *row = x[strip][u] + (term ? to_lo : 0) + step * 8;
             rows.units[u] = load_row_unit<Tile>(lane, u, [&](int quad) { return row + quad; });
           }
@@ -83,9 +86,9 @@ __global__ void __launch_bounds__(stream_threads(Strips), 2) matmul_stream_kerne
         add_step(step, weights);
       }
       GETP_UNROLL
-      for (int i = 0; i < Strips * Strips * Tile::kValues; i++) {
-        const int v = i % Tile::kValues, j = i / Tile::kValues % Strips, o = i / Tile::kValues / Strips;
-        chunk_sums[(c * kRows + j * 16 + Tile::row(lane, v)) * kRows + o * 16 + Tile::output(lane, v)] =
+      for (int i = 0; i < Strips * Strips * kValues; i++) {
+        const int v = i % kValues, j = i / kValues % Strips, o = i / kValues / Strips;
+        chunk_sums[(c * Rows + j * 16 + Tile::row(lane, v)) * kOutputs + o * 16 + Tile::output(lane, v)] =
             sums[o][j].values[v];
       }
     }
@@ -98,7 +101,7 @@ __global__ void __launch_bounds__(stream_threads(Strips), 2) matmul_stream_kerne
     __syncthreads();
   }
   for (int place = threadIdx.x; place < kPlaces; place += blockDim.x) {
-    const int r = place / kRows, o = first_output + place % kRows;
+    const int r = place / kOutputs, o = first_output + place % kOutputs;
     if (r >= tile.count || o >= a.d) continue;
     const int row = tile.row(a, r);
     MatmulOutput output;

@@ -34,17 +34,19 @@ __device__ inline T block_reduce(T value, Op op) {
   return total;
 }
 
-// use(i, load(i)) for i = threadIdx.x, threadIdx.x + Block, ... below n, in ascending order. Ahead loads are under way
-// before the first is used: a row that one block works on would else wait for each of them.
+// use(i, a, load(i, a)) for i = threadIdx.x, threadIdx.x + Block, ... below n, in ascending order. Ahead loads are
+// under way before the first is used: a row that one block works on would else wait for each of them. a counts them:
+// where n
+// <= Ahead * Block it tells a thread's elements apart, so that it can keep them in registers.
 template <int Block, int Ahead, class Load, class Use>
 __device__ inline void strided(int n, Load load, Use use) {
   for (int first = threadIdx.x; first < n; first += Ahead * Block) {
-    decltype(load(0)) values[Ahead];
+    decltype(load(0, 0)) values[Ahead];
     GETP_UNROLL
-    for (int a = 0; a < Ahead; a++) values[a] = load(first + a * Block < n ? first + a * Block : first);
+    for (int a = 0; a < Ahead; a++) values[a] = load(first + a * Block < n ? first + a * Block : first, a);
     GETP_UNROLL
     for (int a = 0; a < Ahead; a++) {
-      if (first + a * Block < n) use(first + a * Block, values[a]);
+      if (first + a * Block < n) use(first + a * Block, a, values[a]);
     }
   }
 }

@@ -24,37 +24,56 @@ struct SplitRows {
 // Elements from one split row of n values to the next: whole steps of the matrix cores.
 __host__ __device__ inline int split_pitch(int n) { return (n + 31) / 32 * 32; }
 
-// Splits row `row`: value(i) for i < n, `largest` the largest |value| that the thread has seen of those it knows, all
-// of which some thread knows. Values may be what other threads have written before.
-template <int Block, class Value>
-__device__ inline void split_row(const SplitRows &split, size_t row, int n, float largest, Value value) {
+// A row of n values as pairs, kRowPairs of which a thread keeps in registers where that is all of its own.
+constexpr int kRowPairs = 4;
+template <int Block>
+__device__ inline bool keeps_pairs(int n) {
+  return split_pitch(n) / 2 <= kRowPairs * Block;
+}
+// Values 2 * i and 2 * i + 1 of a row of n, 0 past its end.
+__device__ inline float2 row_pair(const float *row, int i, int n) {
+  return {2 * i < n ? row[2 * i] : 0, 2 * i + 1 < n ? row[2 * i + 1] : 0};
+}
+
+__device__ inline float larger_size(float largest, float value) { return Max{}(value < 0 ? -value : value, largest); }
+
+// Splits row `row`: pair(i, a) for 2 * i < n, i and a as `strided` has them; `largest` the largest |value| that the
+// thread has seen of those it knows, all of which some thread knows. Pairs may be what other threads have written
+// before.
+template <int Block, class Pair>
+__device__ inline void split_row(const SplitRows &split, size_t row, int n, float largest, Pair pair) {
   const unsigned exponent = split_exponent(block_reduce<Block>(largest, Max{}));  // a barrier, too
   const float scale = power_of_two(exponent);
   if (threadIdx.x == 0) split.d_scales[row] = power_of_two(254u - exponent);
   const int pitch = split_pitch(n);
   unsigned *hi = (unsigned *)(split.d_hi + row * pitch), *lo = (unsigned *)(split.d_lo + row * pitch);
-  strided<Block, 4>(
+  strided<Block, kRowPairs>(
       pitch / 2,
-      [&](int i) {
-        return 2 * i < n ? float2{value(2 * i), value(2 * i + 1)} : float2{0, 0};
+      [&](int i, int a) {
+        return 2 * i < n ? pair(i, a) : float2{0, 0};
       },
-      [&](int i, float2 pair) {
-        const float a = pair.x * scale, b = pair.y * scale;
+      [&](int i, int, float2 value) {
+        const float a = value.x * scale, b = value.y * scale;
         const fp16 hi_a = to_fp16(a), hi_b = to_fp16(b);
         hi[i] = hi_a.bits | (unsigned)hi_b.bits << 16;
         lo[i] = to_fp16(a - to_float(hi_a)).bits | (unsigned)to_fp16(b - to_float(hi_b)).bits << 16;
       });
 }
 
-__device__ inline float larger_size(float largest, float value) { return Max{}(value < 0 ? -value : value, largest); }
-
 __global__ void __launch_bounds__(kSplitThreads) split_terms_kernel(SplitRows split, const float *x, int n) {
   GETP_AFTER_PREVIOUS();
   const float *row = x + (size_t)blockIdx.x * n;
+  const bool keeps = keeps_pairs<kSplitThreads>(n);
+  float2 kept[kRowPairs];
   float largest = 0;
-  strided<kSplitThreads, 8>(
-      n, [&](int i) { return row[i]; }, [&](int, float value) { largest = larger_size(largest, value); });
-  split_row<kSplitThreads>(split, blockIdx.x, n, largest, [&](int i) { return row[i]; });
+  strided<kSplitThreads, kRowPairs>(
+      n / 2, [&](int i, int) { return row_pair(row, i, n); },
+      [&](int, int a, float2 pair) {
+        kept[a] = pair;
+        largest = larger_size(larger_size(largest, pair.x), pair.y);
+      });
+  split_row<kSplitThreads>(split, blockIdx.x, n, largest,
+                           [&](int i, int a) { return keeps ? kept[a] : row_pair(row, i, n); });
 }
 
 // Whether rows of n values are multiplied in FP16 at all.

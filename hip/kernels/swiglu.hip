@@ -3,7 +3,7 @@
 // openai/gpt-oss
 //   mlp1_out (rows, 2 * intermediate) f32, alternating gate, up . out (rows, intermediate) f32 or none: whoever takes
 //   the split form alone saves its traffic . split: see split_terms.hip
-//   grid: a block a row . block: kSplitThreads, each thread strides over intermediate
+//   grid: a block a row . block: kSplitThreads, a thread strides over pairs
 #pragma once
 
 #include "split_terms.hip"
@@ -22,16 +22,24 @@ __global__ void __launch_bounds__(kSplitThreads)
   const size_t row = (size_t)blockIdx.x * intermediate;
   float largest = 0;
   const float2 *gate_up = (const float2 *)mlp1_out + row;
-  strided<kSplitThreads, 6>(
-      intermediate, [&](int i) { return gate_up[i]; },
-      [&](int i, float2 both) {
-        const float value = swiglu_value(both, limit);
-        if (out) out[row + i] = value;
-        largest = larger_size(largest, value);
-      });
+  const auto value_pair = [&](int i) {
+    return float2{swiglu_value(gate_up[2 * i], limit),
+                  2 * i + 1 < intermediate ? swiglu_value(gate_up[2 * i + 1], limit) : 0};
+  };
+  const bool keeps = keeps_pairs<kSplitThreads>(intermediate);
+  float2 kept[kRowPairs];
+  strided<kSplitThreads, kRowPairs>((intermediate + 1) / 2, [&](int i, int) { return value_pair(i); },
+                                    [&](int i, int a, float2 value) {
+                                      if (out) {
+                                        out[row + 2 * i] = value.x;
+                                        if (2 * i + 1 < intermediate) out[row + 2 * i + 1] = value.y;
+                                      }
+                                      largest = larger_size(larger_size(largest, value.x), value.y);
+                                      kept[a] = value;
+                                    });
   if (split.d_hi)
     split_row<kSplitThreads>(split, blockIdx.x, intermediate, largest,
-                             [&](int i) { return swiglu_value(gate_up[i], limit); });
+                             [&](int i, int a) { return keeps ? kept[a] : value_pair(i); });
 }
 
 inline void swiglu(float *d_out, SplitRows split, const float *d_mlp1_out, int rows, int intermediate, float limit,

@@ -3,6 +3,7 @@
 // run.cpp
 //   weights (rows, k) f32 . indices (rows, k) int . scores (rows, n) f32
 //   grid: a block a row . block: 32, lane l looks at every 32nd score
+//   precondition: k <= kMaxChosen
 //   Every score has a key of its own: its order as an integer, then its index. A round takes the largest key below the
 //   last one, so no list of what was taken is needed. NaN counts as less than -inf: the indices are always valid.
 #pragma once
@@ -10,6 +11,8 @@
 #include "reduce.hpp"
 
 namespace getp_hip {
+
+constexpr int kMaxChosen = 64;
 
 using TopkKey = unsigned long long;
 
@@ -22,6 +25,7 @@ __device__ inline TopkKey topk_key(float score, int index) {
 }
 
 __global__ void __launch_bounds__(32) topk_kernel(float *weights, int *indices, const float *scores, int n, int k) {
+  GETP_SHARED(float, chosen, kMaxChosen);
   GETP_AFTER_PREVIOUS();
   const float *row = scores + (size_t)blockIdx.x * n;
   float *own = weights + (size_t)blockIdx.x * k;
@@ -36,18 +40,18 @@ __global__ void __launch_bounds__(32) topk_kernel(float *weights, int *indices, 
     if (threadIdx.x == 0) {
       const int index = (int)(0xffffffffu - (unsigned)last);
       indices[(size_t)blockIdx.x * k + rank] = index;
-      own[rank] = row[index];
+      chosen[rank] = row[index];
     }
   }
   if (threadIdx.x != 0) return;
-  const float largest = own[0];
+  const float largest = chosen[0];
   float sum = 0;
-  for (int rank = 0; rank < k; rank++) sum += own[rank] = expf(own[rank] - largest);
-  for (int rank = 0; rank < k; rank++) own[rank] /= sum;
+  for (int rank = 0; rank < k; rank++) sum += chosen[rank] = expf(chosen[rank] - largest);
+  for (int rank = 0; rank < k; rank++) own[rank] = chosen[rank] / sum;
 }
 
 inline void topk(float *d_weights, int *d_indices, const float *d_scores, int rows, int n, int k, hipStream_t stream) {
-  HIP_REQUIRE(rows > 0 && k > 0 && k <= n);
+  HIP_REQUIRE(rows > 0 && k > 0 && k <= n && k <= kMaxChosen);
   HIP_LAUNCH(topk_kernel, dim3(rows), dim3(32), stream, d_weights, d_indices, d_scores, n, k);
 }
 

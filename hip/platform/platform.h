@@ -6,7 +6,7 @@
 // What kernels may use on every back end: the HIP names below hip/platform, and what is our own:
 //   GETP_AFTER_PREVIOUS()            first in every kernel: what the kernels before have written is there. (Only what no
 //                                    kernel writes may be read before it.)
-//   prefetch(pointer, bytes)         brings global memory nearer, where the card can
+//   prefetch(pointer, bytes)         brings global memory nearer, where the card can: kPrefetches
 //   GETP_SHARED(type, name, count)   shared memory of a block, `count` elements (a constant expression)
 //   group_reduce<N>(value, op)       reduction over aligned groups of N lanes, result in every lane
 //   group_sums<N>(values)            N reductions by addition at once: lane i gets the sum of the group's values[i]
@@ -26,7 +26,8 @@
 //                                    calls launch(tile) with the one to use. A lane holds units of 16 bytes:
 //     Operand.units[u]   of weights: unit weight_unit(lane, u) of a KB in which k 2 * pair and the next of an output
 //                        are word weight_word(output, pair); of rows: row unit_row(lane, u), quads unit_quad(lane, u, 0
-//                        and 1) of k; kOctets: the second follows the first
+//                        and 1) of k; kOctets: the second follows the first;
+//                        kHalves: rows 0 to 7 have the first half of the units, and of Sums.values, for themselves
 //     Sums.values[i]     of output output(lane, i) and row row(lane, i)
 //     multiply_add(sums, weights, rows)     all lanes of the wave; FP32 sums, k in an order of the card's own
 //   getp_set_lanes(wave, seed, wmma) host: sets wave size, lane order and tile layout for tests; elsewhere false

@@ -10,7 +10,7 @@
 // Source: PTX ISA, "Matrix Fragments for mma.m16n8k16 with floating point type".
 struct MmaSyncLayout {
   static constexpr int kWave = 32, kUnits = 2, kValues = 8;
-  static constexpr bool kOctets = false;
+  static constexpr bool kOctets = false, kHalves = true;
   __host__ __device__ static constexpr int weight_word(int output, int pair) {
     return (pair / 8 * 32 + output % 8 * 4 + pair / 2 % 4) * 4 + pair % 2 * 2 + output / 8;
   }
@@ -24,7 +24,8 @@ struct MmaSyncLayout {
 // AMD's: weights in units of one output and octet, the outputs of an octet beside each other, whatever the instruction.
 // Source of both: ROCm/amd_matrix_instruction_calculator.
 struct AmdWeights {
-  static constexpr bool kOctets = true;  // the two quads of a unit lie beside each other
+  static constexpr bool kOctets = true;   // the two quads of a unit lie beside each other
+  static constexpr bool kHalves = false;  // the first half of a lane's units and sums belongs to the first 8 rows
   __host__ __device__ static constexpr int weight_word(int output, int pair) {
     return (pair / 4 * 16 + output) * 4 + pair % 4;
   }
