@@ -176,7 +176,7 @@ static void forward_rows(Transformer *transformer, getp_hip::Device &device, con
   see(Stage::kFinalNorm, 0, s.t);
   gpu::linear(s.logits, w.out, nullptr, s.t, split, logit_rows, stream);
   see(Stage::kLogits, 0, s.logits);
-  gpu::argmax(s.next_tokens, s.logits, logit_rows, p.vocab_size, stream);
+  gpu::argmax(s.next_tokens, s.argmax_parts, s.logits, logit_rows, p.vocab_size, stream);
 }
 
 // forward() of run.cpp on the first device: logits (vocab_size floats on the host, valid until the next call) of

@@ -181,7 +181,8 @@ TEST_P(ElementwiseTest, ArgmaxTakesTheLowestOfEqualIndices) {
     x[5 * n + n - 1] = INFINITY;
     Buffer<float> d_x(x);
     Buffer<int> d_tokens(rows);
-    getp_hip::argmax(d_tokens.data(), d_x.data(), rows, n, nullptr);
+    Buffer<getp_hip::TopkKey> d_parts((size_t)rows * getp_hip::kArgmaxParts);
+    getp_hip::argmax(d_tokens.data(), d_parts.data(), d_x.data(), rows, n, nullptr);
     const std::vector<int> tokens = d_tokens.fetch();
     for (int r = 0; r < rows; r++) {
       const auto row = x.begin() + (size_t)r * n;

@@ -1,7 +1,8 @@
 // argmax: tokens[r] = the index of the row's largest value, the lowest of equal ones    reference: sample_argmax() in
 // run.cpp
-//   tokens (rows) int . x (rows, n) f32, aligned to 16 bytes
-//   grid: a block a row . block: kArgmaxThreads, a thread four neighbouring values at a time
+//   tokens (rows) int . x (rows, n) f32, aligned to 16 bytes . partial (rows, kArgmaxParts) keys
+//   part kernel: grid (parts, rows), merge kernel: grid rows . block: kArgmaxThreads, a thread four neighbouring values
+//   at a time
 //   A value's key is its order as an integer, then its index, as in topk: the maximum of keys needs no tie-breaking.
 #pragma once
 
@@ -9,28 +10,41 @@
 
 namespace getp_hip {
 
-constexpr int kArgmaxThreads = block_threads(1024);
+constexpr int kArgmaxThreads = block_threads(256), kArgmaxParts = 32;
 
-__global__ void __launch_bounds__(kArgmaxThreads) argmax_kernel(int *tokens, const float *x, int n) {
+__global__ void __launch_bounds__(kArgmaxThreads) argmax_part_kernel(TopkKey *partial, const float *x, int n) {
   GETP_AFTER_PREVIOUS();
-  const float *row = x + (size_t)blockIdx.x * n;
+  const float *row = x + (size_t)blockIdx.y * n;
+  // Each part a stretch of whole groups of four values.
+  const int stretch = ((n + 3) / 4 + (int)gridDim.x - 1) / (int)gridDim.x * 4, begin = (int)blockIdx.x * stretch;
+  const int end = begin + stretch < n ? begin + stretch : n;
   TopkKey best = 0;
-  if (n % 4 == 0)
-    strided<kArgmaxThreads, 8>(
-        n / 4, [&](int i, int) { return ((const float4 *)row)[i]; },
-        [&](int i, int, float4 v) {
-          best = Max{}(best, Max{}(topk_key(v.x, 4 * i), topk_key(v.y, 4 * i + 1)));
-          best = Max{}(best, Max{}(topk_key(v.z, 4 * i + 2), topk_key(v.w, 4 * i + 3)));
-        });
+  if (n % 4 == 0 && begin < end)
+    strided<kArgmaxThreads, 8>((end - begin) / 4, [&](int i, int) { return ((const float4 *)(row + begin))[i]; },
+                               [&](int i, int, float4 v) {
+                                 const int at = begin + 4 * i;
+                                 best = Max{}(best, Max{}(topk_key(v.x, at), topk_key(v.y, at + 1)));
+                                 best = Max{}(best, Max{}(topk_key(v.z, at + 2), topk_key(v.w, at + 3)));
+                               });
   else
-    for (int i = threadIdx.x; i < n; i += kArgmaxThreads) best = Max{}(best, topk_key(row[i], i));
+    for (int i = begin + (int)threadIdx.x; i < end; i += kArgmaxThreads) best = Max{}(best, topk_key(row[i], i));
   best = block_reduce<kArgmaxThreads>(best, Max{});
+  if (threadIdx.x == 0) partial[(size_t)blockIdx.y * gridDim.x + blockIdx.x] = best;
+}
+
+__global__ void __launch_bounds__(32) argmax_merge_kernel(int *tokens, const TopkKey *partial, int parts) {
+  GETP_AFTER_PREVIOUS();
+  TopkKey best = 0;
+  for (int i = threadIdx.x; i < parts; i += 32) best = Max{}(best, partial[(size_t)blockIdx.x * parts + i]);
+  best = group_reduce<32>(best, Max{});
   if (threadIdx.x == 0) tokens[blockIdx.x] = (int)(0xffffffffu - (unsigned)best);
 }
 
-inline void argmax(int *d_tokens, const float *d_x, int rows, int n, hipStream_t stream) {
-  HIP_REQUIRE(rows > 0 && n > 0 && (uintptr_t)d_x % 16 == 0);
-  HIP_LAUNCH(argmax_kernel, dim3(rows), dim3(kArgmaxThreads), stream, d_tokens, d_x, n);
+// d_partial: room for kArgmaxParts keys a row.
+inline void argmax(int *d_tokens, TopkKey *d_partial, const float *d_x, int rows, int n, hipStream_t stream) {
+  HIP_REQUIRE(rows > 0 && rows <= 65535 && n > 0 && (uintptr_t)d_x % 16 == 0);
+  HIP_LAUNCH(argmax_part_kernel, dim3(kArgmaxParts, rows), dim3(kArgmaxThreads), stream, d_partial, d_x, n);
+  HIP_LAUNCH(argmax_merge_kernel, dim3(rows), dim3(32), stream, d_tokens, d_partial, kArgmaxParts);
 }
 
 }  // namespace getp_hip

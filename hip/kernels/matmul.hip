@@ -38,10 +38,10 @@ inline void launch_matmul(MatmulArguments a, int tile_rows, int terms, hipStream
       const size_t step_bytes = (kMatmulOutputs + kTerms * kRows) * kMatmulStep * sizeof(fp16);
       HIP_LAUNCH_SHARED((matmul_tile_kernel<Tile, kTerms, kRows>), dim3(blocks), dim3(256), step_bytes, stream, a);
     };
-    // Few blocks: many waves each, for all the card's loads are to be under way; else waves that end together.
-    const int chunks = (a.n + kMatmulChunk - 1) / kMatmulChunk;
-    const int most = blocks <= 512 ? stream_threads(tile_rows) / Tile::kWave : 4, rounds = (chunks + most - 1) / most;
-    const int threads = (chunks + rounds - 1) / rounds * Tile::kWave;
+    // The fewer blocks, the more waves each: loads of all of a matrix are to be under way. Many blocks: few waves,
+    // which end together.
+    const int chunks = (a.n + kMatmulChunk - 1) / kMatmulChunk, most = stream_threads(tile_rows) / Tile::kWave;
+    const int threads = std::min({chunks, most, blocks <= 32 ? 12 : blocks <= 512 ? 8 : 4}) * Tile::kWave;
     const auto launch_stream = [&](auto rows) {
       constexpr int kRows = decltype(rows)::value;
       HIP_LAUNCH((matmul_stream_kernel<Tile, kTerms, kRows>), dim3(blocks), dim3(threads), stream, a);

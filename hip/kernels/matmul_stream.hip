@@ -33,6 +33,8 @@ __global__ void __launch_bounds__(stream_threads(Rows), 2) matmul_stream_kernel(
   const int first_output = tile.first_output;
   const int lane = threadIdx.x % Tile::kWave, wave = threadIdx.x / Tile::kWave, waves = blockDim.x / Tile::kWave;
 
+  MatmulOutput first;  // of the thread's first result: what it needs comes with the weights
+  first.load(a, tile.matrix, first_output + (int)threadIdx.x % kOutputs);
   // What lies past the last output or row repeats it; nothing reads the sums.
   const uint4 *w[Strips];
   const uint2 *x[Strips][kRowUnits];
@@ -104,8 +106,8 @@ __global__ void __launch_bounds__(stream_threads(Rows), 2) matmul_stream_kernel(
     const int r = place / kOutputs, o = first_output + place % kOutputs;
     if (r >= tile.count || o >= a.d) continue;
     const int row = tile.row(a, r);
-    MatmulOutput output;
-    output.load(a, tile.matrix, o);
+    MatmulOutput output = first;
+    if (place != (int)threadIdx.x) output.load(a, tile.matrix, o);
     a.out[(size_t)row * a.d + o] = output.finish(totals[place], a.x_scales[row / a.share]);
   }
 }

@@ -22,11 +22,17 @@ struct Residual {
 
 static_assert(kNormThreads >= kMaxChosen, "a thread for each chosen expert");
 
-template <int Block>
-__global__ void __launch_bounds__(Block) rmsnorm_kernel(float *out, SplitRows split, float *x, Residual residual,
-                                                        const float *w, const int *index, int hidden) {
+template <int Block, int Pairs>
+__global__ void __launch_bounds__(Block, 2) rmsnorm_kernel(float *out, SplitRows split, float *x, Residual residual,
+                                                           const float *w, const int *index, int hidden) {
   GETP_SHARED(int, order, kMaxChosen);  // places of the experts, by their index
   GETP_SHARED(float, ordered_weights, kMaxChosen);
+  const int pairs = (hidden + 1) / 2;
+  const bool keeps = keeps_pairs<Block, Pairs>(hidden);
+  float2 kept[Pairs], kept_w[Pairs];
+  if (keeps)  // no kernel writes w
+    strided<Block, Pairs>(
+        pairs, [&](int i, int) { return row_pair(w, i, hidden); }, [&](int, int a, float2 v) { kept_w[a] = v; });
   GETP_AFTER_PREVIOUS();
   const size_t of_x = index ? index[blockIdx.x] : blockIdx.x, k = residual.k;
   float *own = x + of_x * hidden, *own_out = out + (size_t)blockIdx.x * hidden;
@@ -39,54 +45,54 @@ __global__ void __launch_bounds__(Block) rmsnorm_kernel(float *out, SplitRows sp
     }
     __syncthreads();
   }
-  const auto added = [&](int i) {
-    if (!residual.values) return 0.0f;
-    if (!residual.weights) return residual.values[of_x * hidden + i];
-    float sum = 0;
+  const auto added = [&](int i) -> float2 {
+    if (!residual.values) return {0, 0};
+    if (!residual.weights) return row_pair(residual.values + of_x * hidden, i, hidden);
+    float2 sum = {0, 0};
     GETP_UNROLL_4
-    for (size_t j = 0; j < k; j++) sum += ordered_weights[j] * residual.values[(of_x * k + order[j]) * hidden + i];
+    for (size_t j = 0; j < k; j++) {
+      const float2 y = row_pair(residual.values + (of_x * k + order[j]) * hidden, i, hidden);
+      sum.x += ordered_weights[j] * y.x;
+      sum.y += ordered_weights[j] * y.y;
+    }
     return sum;
   };
-  struct Loaded {
-    float2 x, added, w;
+  struct TwoPairs {
+    float2 first, second;
   };
-  const bool keeps = keeps_pairs<Block>(hidden);
-  float2 kept[kRowPairs], kept_w[kRowPairs];
   float sum = 0;
-  strided<Block, kRowPairs>((hidden + 1) / 2,
-                            [&](int i, int) {
-                              return Loaded{row_pair(own, i, hidden),
-                                            {added(2 * i), 2 * i + 1 < hidden ? added(2 * i + 1) : 0},
-                                            row_pair(w, i, hidden)};
-                            },
-                            [&](int i, int a, Loaded v) {
-                              if (residual.values) {
-                                own[2 * i] = v.x.x += v.added.x;
-                                if (2 * i + 1 < hidden) own[2 * i + 1] = v.x.y += v.added.y;
-                              }
-                              sum += v.x.x * v.x.x;
-                              sum += v.x.y * v.x.y;
-                              kept[a] = v.x;
-                              kept_w[a] = v.w;
-                            });
+  strided<Block, Pairs>(
+      pairs,
+      [&](int i, int) {
+        return TwoPairs{row_pair(own, i, hidden), added(i)};
+      },
+      [&](int i, int a, TwoPairs v) {
+        if (residual.values) {
+          own[2 * i] = v.first.x += v.second.x;
+          if (2 * i + 1 < hidden) own[2 * i + 1] = v.first.y += v.second.y;
+        }
+        sum += v.first.x * v.first.x;
+        sum += v.first.y * v.first.y;
+        kept[a] = v.first;
+      });
   sum = block_reduce<Block>(sum, Sum{});
   const float scale = 1.0f / sqrtf(sum / (float)hidden + 1e-5f);
   float largest = 0;
-  strided<Block, kRowPairs>(
-      (hidden + 1) / 2,
+  strided<Block, Pairs>(
+      pairs,
       [&](int i, int a) {
-        return keeps ? Loaded{kept[a], {}, kept_w[a]} : Loaded{row_pair(own, i, hidden), {}, row_pair(w, i, hidden)};
+        return keeps ? TwoPairs{kept_w[a], kept[a]} : TwoPairs{row_pair(w, i, hidden), row_pair(own, i, hidden)};
       },
-      [&](int i, int a, Loaded v) {
-        const float2 value = {v.w.x * (scale * v.x.x), v.w.y * (scale * v.x.y)};
+      [&](int i, int a, TwoPairs v) {
+        const float2 value = {v.first.x * (scale * v.second.x), v.first.y * (scale * v.second.y)};
         own_out[2 * i] = value.x;
         if (2 * i + 1 < hidden) own_out[2 * i + 1] = value.y;
         largest = larger_size(larger_size(largest, value.x), value.y);
         kept[a] = value;
       });
   if (split.d_hi)
-    split_row<Block>(split, blockIdx.x, hidden, largest,
-                     [&](int i, int a) { return keeps ? kept[a] : row_pair(own_out, i, hidden); });
+    split_row<Block, Pairs>(split, blockIdx.x, hidden, largest,
+                            [&](int i, int a) { return keeps ? kept[a] : row_pair(own_out, i, hidden); });
 }
 
 // d_index: rows of x to take, distinct; nullptr: all.
@@ -94,8 +100,8 @@ inline void rmsnorm(float *d_out, SplitRows split, float *d_x, const Residual &r
                     const int *d_index, int rows, int hidden, hipStream_t stream) {
   HIP_REQUIRE(rows > 0 && hidden > 0 && d_out != d_x && residual.k >= 0 && residual.k <= kMaxChosen);
   if (!can_split(hidden)) split.d_hi = nullptr;
-  HIP_LAUNCH((rmsnorm_kernel<kNormThreads>), dim3(rows), dim3(kNormThreads), stream, d_out, split, d_x, residual, d_w,
-             d_index, hidden);
+  HIP_LAUNCH((rmsnorm_kernel<kNormThreads, 3>), dim3(rows), dim3(kNormThreads), stream, d_out, split, d_x, residual,
+             d_w, d_index, hidden);
 }
 
 }  // namespace getp_hip

@@ -15,19 +15,22 @@ namespace getp_hip {
 __global__ void rope_kernel(float *q, float *key_cache, float *value_cache, const float *qkv, const float *cos_table,
                             const float *sin_table, const int *positions, const int *slots, int heads, int kv_heads,
                             int head_dim, int length) {
-  GETP_AFTER_PREVIOUS();
   const int half = head_dim / 2, pair = (int)(blockIdx.x * blockDim.x + threadIdx.x);
   const int head = pair / half, i = pair % half, all_heads = heads + 2 * kv_heads;
-  if (head >= all_heads) return;
+  // No kernel writes what leads to the angle.
   const size_t row = blockIdx.y, position = positions[row];
+  const bool rotated = head < heads + kv_heads;
+  const float c = rotated ? cos_table[position * half + i] : 1, s = rotated ? sin_table[position * half + i] : 0;
+  GETP_AFTER_PREVIOUS();
+  if (head >= all_heads) return;
   const float *from = qkv + (row * all_heads + head) * head_dim + i;
   const size_t cached = ((size_t)slots[row] * length + position % length) * kv_heads;
   float *to = head < heads              ? q + (row * heads + head) * head_dim
               : head < heads + kv_heads ? key_cache + (cached + head - heads) * head_dim
                                         : value_cache + (cached + head - heads - kv_heads) * head_dim;
   float a = from[0], b = from[half];
-  if (head < heads + kv_heads) {
-    const float c = cos_table[position * half + i], s = sin_table[position * half + i], first = a;
+  if (rotated) {
+    const float first = a;
     a = first * c - b * s;
     b = b * c + first * s;
   }

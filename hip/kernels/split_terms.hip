@@ -24,11 +24,11 @@ struct SplitRows {
 // Elements from one split row of n values to the next: whole steps of the matrix cores.
 __host__ __device__ inline int split_pitch(int n) { return (n + 31) / 32 * 32; }
 
-// A row of n values as pairs, kRowPairs of which a thread keeps in registers where that is all of its own.
+// A row of n values as pairs, `Pairs` of which a thread keeps in registers where that is all of its own.
 constexpr int kRowPairs = 4;
-template <int Block>
+template <int Block, int Pairs = kRowPairs>
 __device__ inline bool keeps_pairs(int n) {
-  return split_pitch(n) / 2 <= kRowPairs * Block;
+  return split_pitch(n) / 2 <= Pairs * Block;
 }
 // Values 2 * i and 2 * i + 1 of a row of n, 0 past its end.
 __device__ inline float2 row_pair(const float *row, int i, int n) {
@@ -40,14 +40,14 @@ __device__ inline float larger_size(float largest, float value) { return Max{}(v
 // Splits row `row`: pair(i, a) for 2 * i < n, i and a as `strided` has them; `largest` the largest |value| that the
 // thread has seen of those it knows, all of which some thread knows. Pairs may be what other threads have written
 // before.
-template <int Block, class Pair>
+template <int Block, int Pairs = kRowPairs, class Pair>
 __device__ inline void split_row(const SplitRows &split, size_t row, int n, float largest, Pair pair) {
   const unsigned exponent = split_exponent(block_reduce<Block>(largest, Max{}));  // a barrier, too
   const float scale = power_of_two(exponent);
   if (threadIdx.x == 0) split.d_scales[row] = power_of_two(254u - exponent);
   const int pitch = split_pitch(n);
   unsigned *hi = (unsigned *)(split.d_hi + row * pitch), *lo = (unsigned *)(split.d_lo + row * pitch);
-  strided<Block, kRowPairs>(
+  strided<Block, Pairs>(
       pitch / 2,
       [&](int i, int a) {
         return 2 * i < n ? pair(i, a) : float2{0, 0};
