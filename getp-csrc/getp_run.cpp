@@ -22,7 +22,6 @@
 #include "../hip/kernels/embedding.hip"
 #include "../hip/kernels/expert_tiles.hip"
 #include "../hip/kernels/linear.hip"
-#include "../hip/kernels/prefetch.hip"
 #include "../hip/kernels/rmsnorm.hip"
 #include "../hip/kernels/rope.hip"
 #include "../hip/kernels/swiglu.hip"
@@ -134,7 +133,6 @@ static void forward_rows(Transformer *transformer, getp_hip::Device &device, con
     see(Stage::kQuery, l, s.q);
     see(Stage::kKey, l, key_cache + (size_t)(batch.positions[0] % length) * kv_dim);
 
-    gpu::prefetch_matrix(w.w_o.from(l), rows, stream);
     // even layers see the last sliding_window positions; each head's sink takes part in the softmax only
     gpu::attention(s.tb, s.att, s.q, key_cache, value_cache, w.attn_sinks + l * p.n_attn_heads, d_positions, d_slots,
                    longest, rows, p.n_attn_heads, p.n_kv_heads, p.head_dim, length, device.batch.window(p, l), stream);

@@ -100,7 +100,7 @@ struct DeviceState {
   float *gate_up;            // (rows, k, I)
   float *qkv;                // (rows, Q)
   float *q;                  // (rows, A)
-  float *att;                // (few rows, n_attn_heads, chunks of positions, 2 + head_dim): attention's partial sums
+  float *att;                // (rows, n_attn_heads, chunks of positions, 2 + head_dim): attention's partial sums
   float *logits;             // (slots, V)
   TopkKey *argmax_parts;     // (slots, kArgmaxParts)
   int *next_tokens;          // (slots) argmax of each row of logits
@@ -135,9 +135,7 @@ struct DeviceState {
     visit("gate_up", gate_up, rows * K * I);
     visit("qkv", qkv, rows * Q);
     visit("q", q, rows * A);
-    visit("att", att,
-          std::min<size_t>(rows, kAttentionSplitRows) * p.n_attn_heads * attention_chunks(p.seq_len - 1, 0) *
-              ((size_t)p.head_dim + 2));
+    visit("att", att, rows * p.n_attn_heads * attention_chunks(p.seq_len - 1, 0) * ((size_t)p.head_dim + 2));
     visit("logits", logits, slots * V);
     visit("argmax_parts", argmax_parts, slots * kArgmaxParts);
     visit("next_tokens", next_tokens, slots);

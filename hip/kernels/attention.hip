@@ -4,10 +4,8 @@
 //   out, q (rows, heads, head_dim) f32 . caches: one layer's (slots, length, kv_heads, head_dim) f32; position t of a
 //   slot lies at t % length . sinks (heads) f32 . positions, slots (rows) int . window: positions seen, 0 for all
 //   partial (rows, heads, chunks, 2 + head_dim) f32: of each chunk of a row that sees more than one the largest score,
-//   the sum of weights, and the weighted sum of values
-//   chunk kernel: grid (kv_heads * blocks of 8 or 4 heads, rows, chunks or 1) . block 256 . shared 16.6 KB
-//   Few rows: a block for each chunk, so that the card is busy, then the merge kernel. Many: a block takes all of a
-//   row's chunks. Both merge them in order, from the sink on.
+//   the sum of weights, and the weighted sum of values; merged in order of the chunks, from the sink on
+//   chunk kernel: grid (kv_heads * blocks of 8 or 4 heads, rows, chunks) . block 256 . shared 16.6 KB
 //   groups of 16 or 32 lanes read a key or a value together, 16 bytes a lane, and use it for all heads of the block
 //   merge kernel: grid (blocks over heads * head_dim, rows) . block 256
 //   order: chunks of kAttentionChunk positions from the first one seen. In a chunk a score is dot products of 4 or 8
@@ -23,8 +21,7 @@
 
 namespace getp_hip {
 
-constexpr int kAttentionChunk = 128, kAttentionThreads = 256;
-constexpr int kAttentionSplitRows = 64;  // at most so many rows have a block for each chunk
+constexpr int kAttentionChunk = 256, kAttentionThreads = 256;
 
 // Positions that a row sees, its own included.
 __host__ __device__ inline int attention_seen(int position, int window) {
@@ -86,7 +83,7 @@ struct AttentionSum {
 };
 
 template <int Dim, bool Vector>
-__global__ void __launch_bounds__(kAttentionThreads, Dim <= 64 ? 2 : 1)
+__global__ void __launch_bounds__(kAttentionThreads)
     attention_chunk_kernel(float *out, float *partial, const float *q, const float *key_cache, const float *value_cache,
                            const float *sinks, const int *positions, const int *slots, int heads, int kv_heads,
                            int head_dim, int length, int window) {
@@ -106,148 +103,132 @@ __global__ void __launch_bounds__(kAttentionThreads, Dim <= 64 ? 2 : 1)
   const int first_head = kv_head * heads_per_kv + head_in_kv;
   const size_t row = blockIdx.y, row_head = row * heads + first_head;
   const int position = positions[row], seen = attention_seen(position, window);
-  const bool split = gridDim.z > 1 && seen > kAttentionChunk;
-  const int first_chunk = (int)blockIdx.z * kAttentionChunk, end = split ? first_chunk + kAttentionChunk : seen;
-  if (first_chunk >= seen) return;
+  const int before = (int)blockIdx.z * kAttentionChunk;  // positions seen by earlier chunks
+  if (before >= seen) return;
+  const int count = seen - before < kAttentionChunk ? seen - before : kAttentionChunk;
+  const int begin = (position + 1 - seen + before) % length;
   const size_t pitch = (size_t)kv_heads * head_dim, slot = (size_t)slots[row] * length * pitch + kv_head * head_dim;
   const int lane = threadIdx.x % kLanes, group = threadIdx.x / kLanes;
 
-  constexpr int kSumHeads = Shape::kSumHeads, kSumTurns = kHeads / kSumHeads;
-  constexpr int kOwnSums = kSumHeads * Dim / kAttentionThreads;
-  AttentionSum all[kSumTurns][kOwnSums];  // of the outputs that the thread makes
-  GETP_UNROLL
-  for (int i = 0; i < kSumTurns * kOwnSums; i++) {
-    const int h = i / kOwnSums * kSumHeads + ((int)threadIdx.x + i % kOwnSums * kAttentionThreads) / Dim;
-    all[i / kOwnSums][i % kOwnSums] = {sinks[first_head + (h < own_heads ? h : 0)], 1, 0};
-  }
-  const float scale = 1.0f / sqrtf((float)head_dim);
-
-  // The chunk's positions: how many, and where the first lies. Past the last one `place` repeats it: loads need no
-  // condition, and what was never written is not read.
-  int count, begin;
+  // Where position i of the chunk lies in the slot. Past the last one it repeats it: loads need no condition, and what
+  // was never written is not read.
   const auto place = [&](int i) {
     const int at = begin + (i < count ? i : count - 1);
     return slot + (size_t)(at < length ? at : at - length) * pitch;
   };
-  float keys[kKeysAhead][kKeys][kWidth];
-  const auto load_keys = [&](int ahead, int first) {
+
+  float queries[kHeads][kWidth], keys[kKeysAhead][kKeys][kWidth];
+  GETP_UNROLL
+  for (int h = 0; h < kHeads; h++) {
+    load_attention_row<Dim, Vector>(queries[h], q + (row_head + (h < own_heads ? h : 0)) * head_dim, head_dim);
+    GETP_UNROLL
+    for (int i = 0; i < kWidth; i++)
+      if (i / 4 * 4 * kLanes + lane * 4 + i % 4 >= head_dim) queries[h][i] = 0;
+  }
+  const auto load_keys = [&](float(&to)[kKeys][kWidth], int first) {
     GETP_UNROLL
     for (int k = 0; k < kKeys; k++)
-      load_attention_row<Dim, Vector>(keys[ahead][k], key_cache + place(first + group * kKeys + k), head_dim);
+      load_attention_row<Dim, Vector>(to[k], key_cache + place(first + group * kKeys + k), head_dim);
   };
-  const auto begin_chunk = [&](int before) {
-    count = seen - before < kAttentionChunk ? seen - before : kAttentionChunk;
-    begin = (position + 1 - seen + before) % length;
+  GETP_UNROLL
+  for (int ahead = 0; ahead < kKeysAhead; ahead++) load_keys(keys[ahead], ahead * kKeyStep);
+  const float scale = 1.0f / sqrtf((float)head_dim);
+  for (int first = 0; first < count; first += kKeysAhead * kKeyStep) {
     GETP_UNROLL
-    for (int ahead = 0; ahead < kKeysAhead; ahead++) load_keys(ahead, ahead * kKeyStep);
+    for (int ahead = 0; ahead < kKeysAhead; ahead++) {
+      const int step = first + ahead * kKeyStep;
+      if (step >= count) break;
+      float sums[kLanes];  // (keys, heads), as lanes have them after the sums
+      GETP_UNROLL
+      for (int j = 0; j < kLanes; j++) {
+        sums[j] = 0;
+        GETP_UNROLL
+        for (int i = 0; i < kWidth; i++)
+          sums[j] = multiply_add(queries[j % kHeads][i], keys[ahead][j / kHeads][i], sums[j]);
+      }
+      weights[threadIdx.x % kHeads * kPitch + step + threadIdx.x / kHeads] = group_sums<kLanes>(sums) * scale;
+      if (step + kKeysAhead * kKeyStep < count) load_keys(keys[ahead], step + kKeysAhead * kKeyStep);
+    }
+  }
+
+  float values[kValuesAhead][kValues][kWidth];
+  const auto load_values = [&](float(&to)[kValues][kWidth], int first) {
+    GETP_UNROLL
+    for (int k = 0; k < kValues; k++)
+      load_attention_row<Dim, Vector>(to[k], value_cache + place(first + group * kValues + k), head_dim);
   };
-  begin_chunk(first_chunk);
-  for (int before = first_chunk; before < end; before += kAttentionChunk) {
-    float queries[kHeads][kWidth];
-    GETP_UNROLL
-    for (int h = 0; h < kHeads; h++) {
-      load_attention_row<Dim, Vector>(queries[h], q + (row_head + (h < own_heads ? h : 0)) * head_dim, head_dim);
-      GETP_UNROLL
-      for (int i = 0; i < kWidth; i++)
-        if (i / 4 * 4 * kLanes + lane * 4 + i % 4 >= head_dim) queries[h][i] = 0;
-    }
-    for (int first = 0; first < count; first += kKeysAhead * kKeyStep) {
-      GETP_UNROLL
-      for (int ahead = 0; ahead < kKeysAhead; ahead++) {
-        const int step = first + ahead * kKeyStep;
-        if (step >= count) break;
-        float sums[kLanes];  // (keys, heads), as lanes have them after the sums
-        GETP_UNROLL
-        for (int j = 0; j < kLanes; j++) {
-          sums[j] = 0;
-          GETP_UNROLL
-          for (int i = 0; i < kWidth; i++)
-            sums[j] = multiply_add(queries[j % kHeads][i], keys[ahead][j / kHeads][i], sums[j]);
-        }
-        weights[threadIdx.x % kHeads * kPitch + step + threadIdx.x / kHeads] = group_sums<kLanes>(sums) * scale;
-        if (step + kKeysAhead * kKeyStep < count) load_keys(ahead, step + kKeysAhead * kKeyStep);
-      }
-    }
+  GETP_UNROLL
+  for (int ahead = 0; ahead < kValuesAhead; ahead++) load_values(values[ahead], ahead * kValueStep);
+  __syncthreads();
 
-    float values[kValuesAhead][kValues][kWidth];
-    const auto load_values = [&](float(&to)[kValues][kWidth], int first) {
-      GETP_UNROLL
-      for (int k = 0; k < kValues; k++)
-        load_attention_row<Dim, Vector>(to[k], value_cache + place(first + group * kValues + k), head_dim);
-    };
+  // Scores become weights, a head to 32 lanes; those of repeated positions are 0. (Whole waves, of 64 lanes too, have a
+  // head or have none: kHeads is even.)
+  const int padded = (count + kValueStep - 1) / kValueStep * kValueStep;
+  for (int h = threadIdx.x / 32; h < kHeads; h += kAttentionThreads / 32) {
+    float *own = weights + h * kPitch;
+    float most = -INFINITY, sum = 0;
+    GETP_UNROLL_4
+    for (int k = threadIdx.x % 32; k < count; k += 32) most = Max{}(most, own[k]);
+    most = group_reduce<32>(most, Max{});
+    GETP_UNROLL_4
+    for (int k = threadIdx.x % 32; k < padded; k += 32) {
+      const float weight = k < count ? expf(own[k] - most) : 0.0f;
+      own[k] = weight;
+      sum += weight;
+    }
+    sum = group_reduce<32>(sum, Sum{});
+    if (threadIdx.x % 32 == 0) {
+      largest[h] = most;
+      total[h] = sum;
+    }
+  }
+  __syncthreads();
+
+  float sums[kHeads][kWidth] = {};
+  for (int first = 0; first < count; first += kValuesAhead * kValueStep) {
     GETP_UNROLL
-    for (int ahead = 0; ahead < kValuesAhead; ahead++) load_values(values[ahead], ahead * kValueStep);
+    for (int ahead = 0; ahead < kValuesAhead; ahead++) {
+      const int step = first + ahead * kValueStep;
+      if (step >= count) break;
+      GETP_UNROLL
+      for (int h = 0; h < kHeads; h++) {
+        const float4 w = shared[h * (kPitch / 4) + step / 4 + group];
+        GETP_UNROLL
+        for (int i = 0; i < kWidth; i++) {
+          sums[h][i] = multiply_add(w.x, values[ahead][0][i], sums[h][i]);
+          sums[h][i] = multiply_add(w.y, values[ahead][1][i], sums[h][i]);
+          sums[h][i] = multiply_add(w.z, values[ahead][2][i], sums[h][i]);
+          sums[h][i] = multiply_add(w.w, values[ahead][3][i], sums[h][i]);
+        }
+      }
+      if (step + kValuesAhead * kValueStep < count) load_values(values[ahead], step + kValuesAhead * kValueStep);
+    }
+  }
+
+  constexpr int kSumHeads = Shape::kSumHeads;
+  GETP_UNROLL
+  for (int from = 0; from < kHeads; from += kSumHeads) {
     __syncthreads();
-
-    // Scores become weights, a head to 32 lanes; those of repeated positions are 0. (Whole waves, of 64 lanes too, have
-    // a head or have none: kHeads is even.)
-    const int padded = (count + kValueStep - 1) / kValueStep * kValueStep;
-    for (int h = threadIdx.x / 32; h < kHeads; h += kAttentionThreads / 32) {
-      float *own = weights + h * kPitch;
-      float most = -INFINITY, sum = 0;
-      GETP_UNROLL_4
-      for (int k = threadIdx.x % 32; k < count; k += 32) most = Max{}(most, own[k]);
-      most = group_reduce<32>(most, Max{});
-      GETP_UNROLL_4
-      for (int k = threadIdx.x % 32; k < padded; k += 32) {
-        const float weight = k < count ? expf(own[k] - most) : 0.0f;
-        own[k] = weight;
-        sum += weight;
-      }
-      sum = group_reduce<32>(sum, Sum{});
-      if (threadIdx.x % 32 == 0) {
-        largest[h] = most;
-        total[h] = sum;
-      }
+    GETP_UNROLL
+    for (int h = 0; h < kSumHeads; h++) {
+      const float *sum = sums[from + h];
+      GETP_UNROLL
+      for (int i = 0; i < kWidth; i += 4)
+        shared[(group * kSumHeads + h) * (Dim / 4) + i / 4 * kLanes + lane] = {sum[i], sum[i + 1], sum[i + 2],
+                                                                               sum[i + 3]};
     }
     __syncthreads();
-
-    float sums[kHeads][kWidth] = {};
-    for (int first = 0; first < count; first += kValuesAhead * kValueStep) {
+    for (int o = threadIdx.x; o < kSumHeads * Dim; o += kAttentionThreads) {
+      const int h = from + o / Dim, d = o % Dim;
+      if (h >= own_heads || d >= head_dim) continue;
+      float sum = 0;
       GETP_UNROLL
-      for (int ahead = 0; ahead < kValuesAhead; ahead++) {
-        const int step = first + ahead * kValueStep;
-        if (step >= count) break;
-        GETP_UNROLL
-        for (int h = 0; h < kHeads; h++) {
-          const float4 w = shared[h * (kPitch / 4) + step / 4 + group];
-          GETP_UNROLL
-          for (int i = 0; i < kWidth; i++) {
-            sums[h][i] = multiply_add(w.x, values[ahead][0][i], sums[h][i]);
-            sums[h][i] = multiply_add(w.y, values[ahead][1][i], sums[h][i]);
-            sums[h][i] = multiply_add(w.z, values[ahead][2][i], sums[h][i]);
-            sums[h][i] = multiply_add(w.w, values[ahead][3][i], sums[h][i]);
-          }
-        }
-        if (step + kValuesAhead * kValueStep < count) load_values(values[ahead], step + kValuesAhead * kValueStep);
-      }
-    }
-
-    // The next chunk's keys are under way while the groups' sums are added up.
-    if (before + kAttentionChunk < end) begin_chunk(before + kAttentionChunk);
-    GETP_UNROLL
-    for (int from = 0; from < kHeads; from += kSumHeads) {
-      __syncthreads();
-      GETP_UNROLL
-      for (int h = 0; h < kSumHeads; h++) {
-        const float *sum = sums[from + h];
-        GETP_UNROLL
-        for (int i = 0; i < kWidth; i += 4)
-          shared[(group * kSumHeads + h) * (Dim / 4) + i / 4 * kLanes + lane] = {sum[i], sum[i + 1], sum[i + 2],
-                                                                                 sum[i + 3]};
-      }
-      __syncthreads();
-      GETP_UNROLL
-      for (int i = 0; i < kOwnSums; i++) {
-        const int o = (int)threadIdx.x + i * kAttentionThreads, h = from + o / Dim, d = o % Dim;
-        if (h >= own_heads || d >= head_dim) continue;
-        float sum = 0;
-        GETP_UNROLL
-        for (int g = 0; g < Shape::kGroups; g++) sum += ((const float *)shared)[g * kSumHeads * Dim + o];
-        if (!split) {
-          all[from / kSumHeads][i].add(largest[h], total[h], sum);
-          continue;
-        }
+      for (int g = 0; g < Shape::kGroups; g++) sum += ((const float *)shared)[g * kSumHeads * Dim + o];
+      if (seen <= kAttentionChunk) {
+        AttentionSum all = {sinks[first_head + h], 1, 0};
+        all.add(largest[h], total[h], sum);
+        out[(row_head + h) * head_dim + d] = all.sum / all.total;
+      } else {
         float *to = partial + ((row_head + h) * gridDim.z + blockIdx.z) * (head_dim + 2);
         if (d == 0) {
           to[0] = largest[h];
@@ -256,14 +237,6 @@ __global__ void __launch_bounds__(kAttentionThreads, Dim <= 64 ? 2 : 1)
         to[2 + d] = sum;
       }
     }
-    __syncthreads();
-  }
-  if (split) return;
-  GETP_UNROLL
-  for (int i = 0; i < kSumTurns * kOwnSums; i++) {
-    const int o = (int)threadIdx.x + i % kOwnSums * kAttentionThreads, h = i / kOwnSums * kSumHeads + o / Dim;
-    const AttentionSum &sum = all[i / kOwnSums][i % kOwnSums];
-    if (h < own_heads && o % Dim < head_dim) out[(row_head + h) * head_dim + o % Dim] = sum.sum / sum.total;
   }
 }
 
@@ -284,8 +257,7 @@ __global__ void __launch_bounds__(256)
   out[(size_t)blockIdx.y * heads * head_dim + i] = all.sum / all.total;
 }
 
-// `longest`: the largest position of all rows. d_partial: room for attention_chunks(longest, window) chunks of
-// kAttentionSplitRows rows, or of all.
+// `longest`: the largest position of all rows. d_partial: room for attention_chunks(longest, window) chunks.
 inline void attention(float *d_out, float *d_partial, const float *d_q, const float *d_key_cache,
                       const float *d_value_cache, const float *d_sinks, const int *d_positions, const int *d_slots,
                       int longest, int rows, int heads, int kv_heads, int head_dim, int length, int window,
@@ -293,7 +265,7 @@ inline void attention(float *d_out, float *d_partial, const float *d_q, const fl
   HIP_REQUIRE(rows > 0 && rows <= 65535 && kv_heads > 0 && heads % kv_heads == 0 && longest >= 0);
   HIP_REQUIRE(head_dim > 0 && head_dim <= 256 && length > 0 && (window > 0 ? window <= length : longest < length));
   HIP_REQUIRE((uintptr_t)d_q % 16 == 0 && (uintptr_t)d_key_cache % 16 == 0 && (uintptr_t)d_value_cache % 16 == 0);
-  const int chunks = rows <= kAttentionSplitRows ? attention_chunks(longest, window) : 1;
+  const int chunks = attention_chunks(longest, window);
   const auto launch = [&](auto dim, auto vector) {
     constexpr int kHeads = AttentionShape<dim.value>::kHeads;
     const int blocks = (heads / kv_heads + kHeads - 1) / kHeads;

@@ -81,7 +81,11 @@ __global__ void __launch_bounds__(Block, 2) rmsnorm_kernel(float *out, SplitRows
   strided<Block, Pairs>(
       pairs,
       [&](int i, int a) {
-        return keeps ? TwoPairs{kept_w[a], kept[a]} : TwoPairs{row_pair(w, i, hidden), row_pair(own, i, hidden)};
+        if (!keeps) {
+          kept_w[a] = row_pair(w, i, hidden);
+          kept[a] = row_pair(own, i, hidden);
+        }
+        return TwoPairs{kept_w[a], kept[a]};
       },
       [&](int i, int a, TwoPairs v) {
         const float2 value = {v.first.x * (scale * v.second.x), v.first.y * (scale * v.second.y)};
@@ -91,8 +95,10 @@ __global__ void __launch_bounds__(Block, 2) rmsnorm_kernel(float *out, SplitRows
         kept[a] = value;
       });
   if (split.d_hi)
-    split_row<Block, Pairs>(split, blockIdx.x, hidden, largest,
-                            [&](int i, int a) { return keeps ? kept[a] : row_pair(own_out, i, hidden); });
+    split_row<Block, Pairs>(split, blockIdx.x, hidden, largest, [&](int i, int a) {
+      if (!keeps) kept[a] = row_pair(own_out, i, hidden);
+      return kept[a];
+    });
 }
 
 // d_index: rows of x to take, distinct; nullptr: all.

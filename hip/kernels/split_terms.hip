@@ -72,8 +72,10 @@ __global__ void __launch_bounds__(kSplitThreads) split_terms_kernel(SplitRows sp
         kept[a] = pair;
         largest = larger_size(larger_size(largest, pair.x), pair.y);
       });
-  split_row<kSplitThreads>(split, blockIdx.x, n, largest,
-                           [&](int i, int a) { return keeps ? kept[a] : row_pair(row, i, n); });
+  split_row<kSplitThreads>(split, blockIdx.x, n, largest, [&](int i, int a) {
+    if (!keeps) kept[a] = row_pair(row, i, n);
+    return kept[a];
+  });
 }
 
 // Whether rows of n values are multiplied in FP16 at all.

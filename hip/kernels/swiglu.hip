@@ -38,8 +38,10 @@ __global__ void __launch_bounds__(kSplitThreads)
                                       kept[a] = value;
                                     });
   if (split.d_hi)
-    split_row<kSplitThreads>(split, blockIdx.x, intermediate, largest,
-                             [&](int i, int a) { return keeps ? kept[a] : value_pair(i); });
+    split_row<kSplitThreads>(split, blockIdx.x, intermediate, largest, [&](int i, int a) {
+      if (!keeps) kept[a] = value_pair(i);
+      return kept[a];
+    });
 }
 
 inline void swiglu(float *d_out, SplitRows split, const float *d_mlp1_out, int rows, int intermediate, float limit,

@@ -83,7 +83,6 @@ void hipLaunchKernelGGL(void (*kernel)(Parameters...), dim3 grid, dim3 block, si
   cudaLaunchKernelEx(&config, kernel, Parameters(arguments)...);  // HIP_LAUNCH reports errors
 }
 
-constexpr bool kPrefetches = true;
 // Asks for global memory that will be read soon; `bytes` a multiple of 16.
 __device__ inline void prefetch(const void *from, unsigned bytes) {
 #if __CUDA_ARCH__ >= 900
