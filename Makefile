@@ -23,7 +23,7 @@ else ifeq ($(GPU),nvidia)
   # Hopper's matrix instructions are in sm_90a alone, which native does not mean.
   ifndef GPU_ARCH
     CAPABILITY := $(if $(wildcard /dev/nvidia0),$(shell nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null))
-    GPU_ARCH := $(if $(wildcard /dev/nvidia0),$(if $(filter 9.0,$(CAPABILITY)),sm_90a,native),sm_90a)
+    GPU_ARCH := $(if $(wildcard /dev/nvidia0),$(if $(filter-out 9.0,$(CAPABILITY)),native,$(if $(CAPABILITY),sm_90a,native)),sm_90a)
   endif
   COMPILE = nvcc -x cu -std=c++17 $(NVIDIA_ARCH)
   host = $(patsubst %,-Xcompiler %,$(1))

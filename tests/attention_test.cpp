@@ -103,6 +103,7 @@ TEST_P(AttentionTest, EveryLengthOfEveryShape) {
   }
 }
 
+// Alone or among 65, of one chunk or of three.
 TEST_P(AttentionTest, RowsAreIndependentOfTheirNumber) {
   const Shape p = {8, 1, 64, 600, 400};
   const size_t cache = (size_t)p.seq_len * p.kv_heads * p.head_dim, row = (size_t)p.heads * p.head_dim;

@@ -23,9 +23,14 @@ class Split {
     const size_t pitch = getp_hip::split_pitch(n);
     for (size_t at = 0; at < hi.size(); at++) {
       const size_t r = at / pitch, i = at % pitch;
+      const auto row = values.begin() + r * n;
+      const double largest =
+          std::fabs(*std::max_element(row, row + n, [](float a, float b) { return std::fabs(a) < std::fabs(b); }));
       const double sum = ((double)to_float(hi[at]) + to_float(lo[at])) * scales[r],
                    value = i < (size_t)n ? values[r * n + i] : 0;
-      ASSERT_LE(std::fabs(sum - value), std::fabs(value) * 0x1p-20) << "row " << r << ", place " << i;
+      // split_terms.hip's contract; what is past the row must be 0
+      const double bound = i < (size_t)n ? std::max(std::fabs(value) * 0x1p-20, largest * 0x1p-39) : 0;
+      ASSERT_LE(std::fabs(sum - value), bound) << "row " << r << ", place " << i;
     }
   }
 
@@ -53,7 +58,7 @@ TEST_P(ElementwiseTest, EmbeddingGathersRows) {
 }
 
 TEST_P(ElementwiseTest, RmsnormWithin5e6) {
-  for (int hidden : {1, 3, 32, 96, 255, 256, 257, 2880}) {
+  for (int hidden : {1, 3, 32, 96, 255, 256, 257, 2880, 3080, 3081}) {
     const int rows = 3;
     const std::vector<float> x = normal((size_t)rows * hidden, 3), w = normal(hidden);
     std::vector<double> reference(x.size());

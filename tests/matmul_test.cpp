@@ -90,7 +90,7 @@ std::vector<float> run(const Matrices &w, const Split &x, const std::vector<floa
   if (c.tile_rows)
     tiles = expert_tiles({d_tiles.data(), d_rows.data(), d_counts.data()}, d_experts.data(), c.rows, n_experts,
                          c.tile_rows, nullptr);
-  expert_matmul(out.data(), w.matrix, own_bias, x.split, d_experts.data(), tiles, c.share, c.rows, nullptr);
+  expert_matmul(out.data(), w.matrix, own_bias, x.split, d_experts.data(), false, tiles, c.share, c.rows, nullptr);
   return out.fetch();
 }
 
@@ -108,8 +108,9 @@ std::vector<double> reference(const Matrices &w, const std::vector<float> &x, co
 }
 
 // More than 128 of either kind, tiles and chunks of k that are full, begun and one over.
-const Case kShapes[] = {{1, 2880, 70}, {3, 8, 1},     {16, 256, 16},  {17, 264, 33}, {32, 512, 40},  {33, 520, 129},
-                        {64, 40, 128}, {65, 64, 130}, {97, 248, 128}, {128, 32, 20}, {129, 96, 257}, {200, 768, 48}};
+const Case kShapes[] = {{1, 2880, 70},  {3, 8, 1},      {16, 256, 16},  {17, 264, 33},  {32, 512, 40},
+                        {33, 520, 129}, {64, 40, 128},  {65, 64, 130},  {97, 248, 128}, {128, 32, 20},
+                        {129, 96, 257}, {200, 768, 48}, {210, 264, 130}};
 
 // Row numbers of experts: without rows, with one, with more than a tile.
 std::vector<int> mixed_experts(int rows) {
@@ -121,26 +122,28 @@ std::vector<int> mixed_experts(int rows) {
 }  // namespace
 
 TEST_P(MatmulTest, SplitIsExactTo22Bits) {
-  const int rows = 6, n = 1032;
-  std::vector<float> x = normal((size_t)rows * n);
-  for (int i = 0; i < n; i++) {
-    x[n + i] *= 1e-38f;                           // at the end of FP32's range
-    x[2 * n + i] *= 1e37f;                        // and at the other
-    x[3 * n + i] = 0;                             // nothing
-    x[4 * n + i] *= std::exp2(-(float)(i % 40));  // values of all sizes
-  }
-  x[5 * n] = 3e4f;  // an outlier
-  Split split(x, rows, n, 2);
-  const std::vector<fp16> hi = split.hi.fetch(), lo = split.lo.fetch();
-  const std::vector<float> scales = split.scales.fetch();
-  for (int r = 0; r < rows; r++) {
-    float largest = 0;
-    for (int i = 0; i < n; i++) largest = std::max(largest, std::fabs(x[r * n + i]));
+  const int rows = 6;
+  for (int n : {1032, 4104}) {
+    std::vector<float> x = normal((size_t)rows * n);
     for (int i = 0; i < n; i++) {
-      const size_t at = (size_t)r * split_pitch(n) + i;
-      const double value = x[r * n + i], sum = ((double)to_float(hi[at]) + to_float(lo[at])) * scales[r];
-      ASSERT_LE(std::fabs(sum - value), std::max(std::fabs(value) * 0x1p-22, largest * 0x1p-39))
-          << "row " << r << ", value " << i;
+      x[n + i] *= 1e-38f;                           // at the end of FP32's range
+      x[2 * n + i] *= 1e37f;                        // and at the other
+      x[3 * n + i] = 0;                             // nothing
+      x[4 * n + i] *= std::exp2(-(float)(i % 40));  // values of all sizes
+    }
+    x[5 * n] = 3e4f;  // an outlier
+    Split split(x, rows, n, 2);
+    const std::vector<fp16> hi = split.hi.fetch(), lo = split.lo.fetch();
+    const std::vector<float> scales = split.scales.fetch();
+    for (int r = 0; r < rows; r++) {
+      float largest = 0;
+      for (int i = 0; i < n; i++) largest = std::max(largest, std::fabs(x[r * n + i]));
+      for (int i = 0; i < n; i++) {
+        const size_t at = (size_t)r * split_pitch(n) + i;
+        const double value = x[r * n + i], sum = ((double)to_float(hi[at]) + to_float(lo[at])) * scales[r];
+        ASSERT_LE(std::fabs(sum - value), std::max(std::fabs(value) * 0x1p-22, largest * 0x1p-39))
+            << "row " << r << ", value " << i;
+      }
     }
   }
 }
@@ -203,7 +206,7 @@ TEST_P(MatmulTest, RowsAndOutputsOfAnySizeKeepTheirPrecision) {
 // The bits of a row: alone, in every tile of every kernel.
 TEST_P(MatmulTest, RowsAreIndependentOfTheBatch) {
   for (int n : {96, 264, 2880}) {
-    Case c = {130, n, 19};
+    Case c = {210, n, 19};
     Matrices w(normal((size_t)c.d * n), 1, c.d, n);
     const std::vector<float> x = normal((size_t)c.rows * n);
     for (int terms : {1, 2}) {
@@ -214,7 +217,7 @@ TEST_P(MatmulTest, RowsAreIndependentOfTheBatch) {
         c.tile_rows = tile_rows;
         EXPECT_EQ(run(w, split, {}, c), expected) << terms << " terms, K " << n << ", tiles of " << tile_rows;
       }
-      for (int r : {0, 7, 129}) {
+      for (int r : {0, 7, 129, 209}) {
         const Split own(std::vector<float>(x.begin() + r * n, x.begin() + (r + 1) * n), 1, n, terms);
         EXPECT_EQ(run(w, own, {}, {1, n, c.d}),
                   std::vector<float>(expected.begin() + r * c.d, expected.begin() + (r + 1) * c.d))

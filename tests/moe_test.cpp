@@ -69,6 +69,28 @@ TEST_P(MoeTest, SwigluClampsAndGates) {
   EXPECT_TRUE(all_near(d_out.fetch(), out, 2e-5));  // values up to 56
 }
 
+// A thread keeps what it has of a short row; of a long one it computes the values again.
+TEST_P(MoeTest, SwigluSplitsWhatItGives) {
+  const int rows = 2;
+  for (int inter : {304, 4104}) {
+    const std::vector<float> in = normal((size_t)rows * 2 * inter, 5);
+    const size_t pitch = getp_hip::split_pitch(inter);
+    Buffer<float> d_in(in), d_out((size_t)rows * inter), d_scales(rows), d_expected_scales(rows);
+    Buffer<getp_hip::fp16> hi(rows * pitch), lo(rows * pitch), expected_hi(rows * pitch), expected_lo(rows * pitch);
+    getp_hip::swiglu(d_out.data(), {hi.data(), lo.data(), d_scales.data(), 2}, d_in.data(), rows, inter, 7, nullptr);
+    getp_hip::split_terms({expected_hi.data(), expected_lo.data(), d_expected_scales.data(), 2}, d_out.data(), rows,
+                          inter, nullptr);
+    EXPECT_EQ(d_scales.fetch(), d_expected_scales.fetch());
+    const auto bits = [](Buffer<getp_hip::fp16> &values) {
+      std::vector<int> of;
+      for (getp_hip::fp16 value : values.fetch()) of.push_back(value.bits);
+      return of;
+    };
+    EXPECT_EQ(bits(hi), bits(expected_hi)) << "intermediate " << inter;
+    EXPECT_EQ(bits(lo), bits(expected_lo)) << "intermediate " << inter;
+  }
+}
+
 TEST_P(MoeTest, SwigluKeepsNan) {
   Buffer<float> d_in(std::vector<float>{NAN, 1, 1, NAN}), d_out(2);
   getp_hip::swiglu(d_out.data(), kNoSplit, d_in.data(), 1, 2, 7, nullptr);

@@ -43,11 +43,12 @@ const std::map<std::string, Product> kProducts = {
     {"router", {kLayers, kExperts, kHidden, false}},    {"w_mlp1", {kLayers, 2 * kHidden, kHidden, true}},
     {"w_mlp2", {kLayers, kHidden, kHidden, true}},      {"w_out", {1, kVocab, kHidden, false}}};
 
-// Runs at most 256 rows and outputs of one matrix. Experts are chosen evenly.
+// Runs at most 256 rows and outputs of one matrix: so few-rows products with as many waves a block as few blocks have.
+// Experts are chosen evenly.
 void run_product(const Product &p, int batch, int terms) {
   const int matrices = p.of_experts ? std::min(kExperts, batch * kChosen) : 1;
   const int rows = p.of_experts ? (batch * kChosen + matrices - 1) / matrices : batch;
-  const int tile_rows = matmul_tile_rows(rows, p.d), outputs = tile_rows <= 32 ? tile_rows : kMatmulOutputs;
+  const int tile_rows = matmul_tile_rows(rows, p.d), outputs = matmul_tile_outputs(tile_rows);
   const int own_rows = std::min(rows, 256), own_d = std::min(p.d, 256);
   DeviceMatrix w;
   w.shaped(1, own_d, p.n);
@@ -61,14 +62,15 @@ void run_product(const Product &p, int batch, int terms) {
         2.0 * terms * batch * (p.of_experts ? kChosen : 1) * p.n * p.d);
 }
 
-// Of one layer in two; runs one or two rows.
+// Of one layer in two, the chunks without their merging; runs one or two rows.
 void run_attention(int window, int batch) {
   const int rows = std::min(batch, 2), length = window ? window : kSeen;
   float *cache = zeros<float>((size_t)rows * 2 * length * kKv), *out = zeros<float>((size_t)rows * 2 * kQ);
-  attention(out, nullptr, out + rows * kQ, cache, cache + (size_t)rows * length * kKv, zeros<float>(kHeads),
-            device(std::vector<int>(rows, kSeen - 1)), device({0, rows - 1}), kSeen - 1, rows, kHeads, kKvHeads,
-            kHeadDim, length, window, nullptr);
-  print(kLayers / 2, (size_t)batch * kKvHeads, 0, 0);
+  const int chunks = attention_chunks(kSeen - 1, window);
+  attention(out, zeros<float>((size_t)rows * kHeads * chunks * (2 + kHeadDim)), out + rows * kQ, cache,
+            cache + (size_t)rows * length * kKv, zeros<float>(kHeads), device(std::vector<int>(rows, kSeen - 1)),
+            device({0, rows - 1}), kSeen - 1, rows, kHeads, kKvHeads, kHeadDim, length, window, nullptr);
+  print(kLayers / 2, (size_t)batch * kKvHeads * chunks, 0, 0);
 }
 
 }  // namespace

@@ -34,7 +34,8 @@ class Bound:
             sys.exit(done.stderr)
         launches, blocks, moved, flops = map(int, done.stdout.split())
         counted = json.loads(report.read_text())
-        (card,), (counts,) = counted["cards"].values(), counted["kernels"]
+        (card,) = counted["cards"].values()
+        (counts,) = (each for each in counted["kernels"] if "merge" not in each["kernel"])
         scale = blocks / counts["groups"]
         busy = min(counts["groups"], card["compute_units"]) / min(blocks, card["compute_units"])
         self.seconds = {unit: launches * scale * busy * counts["bound_seconds"][unit] for unit in UNITS[1:]}

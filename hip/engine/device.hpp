@@ -110,6 +110,7 @@ struct Device {
   // program if not even one fits. With `one_sequence`: one, a token a step, whose cache keeps every position.
   void preflight(const Config &p, const TransformerWeights &h) {
     HIP_REQUIRE(p.head_dim <= 256);  // attention
+    HIP_REQUIRE(p.experts_per_token <= kMaxChosen);
     size_t weights = 0, free_bytes = 0, total_bytes = 0;
     w.each(p, h,
            [&](const char *, auto &field, const float *, size_t count) { weights += pages(bytes_of(field, count)); });

@@ -1,8 +1,8 @@
 // argmax: tokens[r] = the index of the row's largest value, the lowest of equal ones    reference: sample_argmax() in
 // run.cpp
 //   tokens (rows) int . x (rows, n) f32, aligned to 16 bytes . partial (rows, kArgmaxParts) keys
-//   part kernel: grid (parts, rows), merge kernel: grid rows . block: kArgmaxThreads, a thread four neighbouring values
-//   at a time
+//   part kernel: grid (parts, rows) . block: kArgmaxThreads, a thread four neighbouring values at a time
+//   merge kernel: grid rows . block: 32
 //   A value's key is its order as an integer, then its index, as in topk: the maximum of keys needs no tie-breaking.
 #pragma once
 

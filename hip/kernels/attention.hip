@@ -5,7 +5,7 @@
 //   slot lies at t % length . sinks (heads) f32 . positions, slots (rows) int . window: positions seen, 0 for all
 //   partial (rows, heads, chunks, 2 + head_dim) f32: of each chunk of a row that sees more than one the largest score,
 //   the sum of weights, and the weighted sum of values; merged in order of the chunks, from the sink on
-//   chunk kernel: grid (kv_heads * blocks of 8 or 4 heads, rows, chunks) . block 256 . shared 16.6 KB
+//   chunk kernel: grid (kv_heads * blocks of 8 or 4 heads, rows, chunks) . block 256 . shared 16.1 KB
 //   groups of 16 or 32 lanes read a key or a value together, 16 bytes a lane, and use it for all heads of the block
 //   merge kernel: grid (blocks over heads * head_dim, rows) . block 256
 //   order: chunks of kAttentionChunk positions from the first one seen. In a chunk a score is dot products of 4 or 8

@@ -3,8 +3,8 @@
 //   w (matrices, d, n): DeviceMatrix, in FP16 . x (rows, n): SplitRows, its first term or both
 //   bias (matrices, d) f32 or none . out (rows, d) f32
 //   precondition: n % 8 == 0, rows aligned to 16 bytes
-//   order: chunks of kChunk k, summed by the matrix cores (at each 32 k the first term, then the second), added up in
-//   FP32 in ascending order: depends on n alone, not on the kernel, the tile or what shares it. Matrix cores that
+//   order: chunks of kMatmulChunk k, summed by the matrix cores (at each 32 k the first term, then the second), added
+//   up in FP32 in ascending order: depends on n alone, not on the kernel, the tile or what shares it. Matrix cores that
 //   truncate their sums stay at FP32 grade that way (DESIGN, Numbers).
 //
 // Two kernels: matmul_stream.hip for few rows, matmul_tile.hip for many.
@@ -22,13 +22,16 @@ inline int matmul_tile_rows(int rows, int d) {
   return rows <= 32 ? 32 : rows <= 96 ? 64 : 128;
 }
 
+// Outputs that a block makes of a tile of tile_rows rows.
+inline int matmul_tile_outputs(int tile_rows) { return tile_rows <= 16 ? 16 : tile_rows <= 32 ? 32 : kMatmulOutputs; }
+
 // Launches the kernel for tiles of tile_rows rows, one of those that matmul_tile_rows gives.
 inline void launch_matmul(MatmulArguments a, int tile_rows, int terms, hipStream_t stream) {
   HIP_REQUIRE(a.rows > 0 && a.n > 0 && a.n % 8 == 0 && a.d > 0 && a.share > 0 && a.rows % a.share == 0);
   HIP_REQUIRE((uintptr_t)a.w % 16 == 0 && (uintptr_t)a.hi % 16 == 0 && (uintptr_t)a.lo % 16 == 0);
   HIP_REQUIRE(terms == 1 || terms == 2);
-  const int outputs = tile_rows <= 16 ? 16 : tile_rows <= 32 ? 32 : kMatmulOutputs;
-  const unsigned blocks = block_count((size_t)((a.d + outputs - 1) / outputs) * a.row_tiles, 1);
+  const int outputs = matmul_tile_outputs(tile_rows);
+  const unsigned blocks = block_count((size_t)((a.d + outputs - 1) / outputs) * a.row_tiles, 1, 512);
   a.steps = (a.n + kMatmulStep - 1) / kMatmulStep;
   const auto launch_kernel = [&](auto tile, auto term_count) {
     using Tile = decltype(tile);
@@ -46,8 +49,9 @@ inline void launch_matmul(MatmulArguments a, int tile_rows, int terms, hipStream
       constexpr int kRows = decltype(rows)::value;
       HIP_LAUNCH((matmul_stream_kernel<Tile, kTerms, kRows>), dim3(blocks), dim3(threads), stream, a);
     };
+    constexpr int kFew = Tile::kHalves ? 8 : 16;
     if (tile_rows == 8)
-      launch_stream(std::integral_constant < int, Tile::kHalves ? 8 : 16 > {});
+      launch_stream(std::integral_constant<int, kFew>{});
     else if (tile_rows == 16)
       launch_stream(std::integral_constant<int, 16>{});
     else if (tile_rows == 32)
@@ -75,18 +79,28 @@ inline void matmul(float *d_out, const DeviceMatrix &w, const float *d_bias, con
 
 // `share` rows of out read the same row of x: experts_per_token for w_mlp1, 1 for w_mlp2. `groups`: d_experts grouped
 // by expert_tiles into tiles of at most 16 rows or such as matmul_tile_rows gives, or none, then each row reads its
-// expert's matrix by itself.
-// Rows with an x of their own come from another kernel that has their experts, so that d_experts was written before it.
+// expert's matrix by itself. experts_settled: another kernel runs between the one that writes d_experts and this.
 inline void expert_matmul(float *d_out, const DeviceMatrix &w, const float *d_bias, const SplitRows &x,
-                          const int *d_experts, const ExpertTiles &groups, int share, int rows, hipStream_t stream) {
+                          const int *d_experts, bool experts_settled, const ExpertTiles &groups, int share, int rows,
+                          hipStream_t stream) {
   const bool grouped = groups.count > 0;
-  launch_matmul({d_out, w.d_values, w.d_scales, d_bias, x.d_hi, x.d_lo, x.d_scales, grouped ? nullptr : d_experts,
-                 grouped ? groups.d_tiles : nullptr, grouped ? groups.d_rows : nullptr, share, rows, w.n, w.d,
-                 grouped ? groups.count : rows, share == 1},
-                !grouped                ? 8
-                : groups.tile_rows > 16 ? groups.tile_rows
-                                        : 16,
-                x.terms, stream);
+  MatmulArguments a = {d_out,
+                       w.d_values,
+                       w.d_scales,
+                       d_bias,
+                       x.d_hi,
+                       x.d_lo,
+                       x.d_scales,
+                       grouped ? nullptr : d_experts,
+                       grouped ? groups.d_tiles : nullptr,
+                       grouped ? groups.d_rows : nullptr,
+                       share,
+                       rows,
+                       w.n,
+                       w.d,
+                       grouped ? groups.count : rows};
+  a.experts_settled = experts_settled;
+  launch_matmul(a, !grouped ? 8 : groups.tile_rows > 16 ? groups.tile_rows : 16, x.terms, stream);
 }
 
 }  // namespace getp_hip

@@ -9,7 +9,7 @@ namespace getp_hip {
 
 constexpr int kMatmulStep = 32, kMatmulChunk = 256, kMatmulOutputs = 128;
 
-// The arguments of both kernels, as in the contract above. experts: that of each row, where a tile is one row; tiles:
+// The arguments of both kernels, in the terms of matmul.hip. experts: that of each row, where a tile is one row; tiles:
 // where rows of an expert are grouped; nullptr: one matrix.
 struct MatmulArguments {
   float *out;

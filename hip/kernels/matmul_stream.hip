@@ -1,6 +1,6 @@
 // matmul_stream_kernel: matmul.hip for few rows, bound by reading w. A block makes 16 outputs of a tile of 8 or 16 rows
 // (or 32 of 32), its waves take a chunk each in turn, straight from global memory.
-//   grid: blocks of outputs * row tiles . block: waves to which chunks are dealt evenly . shared: the sums of a round
+//   grid: blocks of outputs * row tiles . block: at most a wave a chunk . shared: the sums of a round
 //   of chunks
 #pragma once
 
@@ -14,16 +14,17 @@ template <class Tile, int Terms, int Rows>
 __global__ void __launch_bounds__(stream_threads(Rows), 2) matmul_stream_kernel(MatmulArguments a) {
   static_assert(Rows >= 16 || Tile::kHalves, "a tile of 8 rows is half a tile");
   // Strips of 16 rows and of 16 outputs; what a lane holds of a strip of rows.
-  constexpr int Strips = (Rows + 15) / 16, kOutputs = 16 * Strips, kPlaces = Rows * kOutputs;
+  constexpr int kStrips = (Rows + 15) / 16, kOutputs = 16 * kStrips, kPlaces = Rows * kOutputs;
   constexpr int kRowUnits = Rows < 16 ? Tile::kUnits / 2 : Tile::kUnits;
   constexpr int kValues = Rows < 16 ? Tile::kValues / 2 : Tile::kValues;
-  // Chunks of a round: so few that two blocks fit into 64 KB. Steps whose weights are under way: as registers allow.
-  constexpr int kRound = Strips == 1 ? 16 : 256 / Tile::kWave, kUnits = Strips * (Tile::kUnits + kRowUnits) / 2;
+  // Chunks of a round: so few that two blocks fit into 64 KB (32 rows, waves of 32: 72 KB). Steps whose weights are
+  // under way: as registers allow.
+  constexpr int kRound = kStrips == 1 ? 16 : 256 / Tile::kWave, kUnits = kStrips * (Tile::kUnits + kRowUnits) / 2;
   constexpr int kAhead = kUnits > 4 ? 1 : kUnits > 1 ? 4 : 8;
   GETP_SHARED(float, chunk_sums, kRound *kPlaces);
   GETP_SHARED(float, totals, kPlaces);
   // No kernel writes weights: they can come while the kernel before ends, where it is known which.
-  if (!a.tiles && (!a.experts || a.experts_settled) && threadIdx.x < Strips) {
+  if (!a.tiles && (!a.experts || a.experts_settled) && threadIdx.x < kStrips) {
     const size_t matrix = a.experts ? a.experts[blockIdx.x % a.row_tiles] : 0;
     prefetch(weight_strip(a, matrix, (int)blockIdx.x / a.row_tiles * kOutputs + (int)threadIdx.x * 16), a.steps * 1024);
   }
@@ -36,10 +37,10 @@ __global__ void __launch_bounds__(stream_threads(Rows), 2) matmul_stream_kernel(
   MatmulOutput first;  // of the thread's first result: what it needs comes with the weights
   first.load(a, tile.matrix, first_output + (int)threadIdx.x % kOutputs);
   // What lies past the last output or row repeats it; nothing reads the sums.
-  const uint4 *w[Strips];
-  const uint2 *x[Strips][kRowUnits];
+  const uint4 *w[kStrips];
+  const uint2 *x[kStrips][kRowUnits];
   GETP_UNROLL
-  for (int s = 0; s < Strips; s++) {
+  for (int s = 0; s < kStrips; s++) {
     w[s] = weight_strip(a, tile.matrix, first_output + s * 16);
     GETP_UNROLL
     for (int u = 0; u < kRowUnits; u++) {
@@ -53,11 +54,11 @@ __global__ void __launch_bounds__(stream_threads(Rows), 2) matmul_stream_kernel(
   const int chunks = (a.steps + kChunkSteps - 1) / kChunkSteps;
   for (int first_chunk = 0; first_chunk < chunks; first_chunk += kRound) {
     for (int c = wave; c < kRound && first_chunk + c < chunks; c += waves) {
-      typename Tile::Sums sums[Strips][Strips] = {};
+      typename Tile::Sums sums[kStrips][kStrips] = {};
       const auto add_step = [&](int step, const typename Tile::Operand *weights) {
         GETP_UNROLL
-        for (int j = 0; j < Terms * Strips; j++) {
-          const int term = j / Strips, strip = j % Strips;
+        for (int j = 0; j < Terms * kStrips; j++) {
+          const int term = j / kStrips, strip = j % kStrips;
           typename Tile::Operand rows = {};
           GETP_UNROLL
           for (int u = 0; u < kRowUnits; u++) {
@@ -65,31 +66,31 @@ __global__ void __launch_bounds__(stream_threads(Rows), 2) matmul_stream_kernel(
             rows.units[u] = load_row_unit<Tile>(lane, u, [&](int quad) { return row + quad; });
           }
           GETP_UNROLL
-          for (int i = 0; i < Strips; i++) Tile::multiply_add(sums[i][strip], weights[i], rows);
+          for (int i = 0; i < kStrips; i++) Tile::multiply_add(sums[i][strip], weights[i], rows);
         }
       };
       // The weights of kAhead steps are under way together.
       int step = (first_chunk + c) * kChunkSteps;
       const int end = step + kChunkSteps < a.steps ? step + kChunkSteps : a.steps;
       for (; step + kAhead <= end; step += kAhead) {
-        typename Tile::Operand weights[kAhead][Strips];
+        typename Tile::Operand weights[kAhead][kStrips];
         GETP_UNROLL
-        for (int i = 0; i < kAhead * Strips * Tile::kUnits; i++) {
-          const int u = i % Tile::kUnits, s = i / Tile::kUnits % Strips, ahead = i / Tile::kUnits / Strips;
+        for (int i = 0; i < kAhead * kStrips * Tile::kUnits; i++) {
+          const int u = i % Tile::kUnits, s = i / Tile::kUnits % kStrips, ahead = i / Tile::kUnits / kStrips;
           weights[ahead][s].units[u] = load_once(w[s] + (step + ahead) * 64 + Tile::weight_unit(lane, u));
         }
         GETP_UNROLL
         for (int ahead = 0; ahead < kAhead; ahead++) add_step(step + ahead, weights[ahead]);
       }
       for (; step < end; step++) {
-        typename Tile::Operand weights[Strips];
+        typename Tile::Operand weights[kStrips];
         GETP_UNROLL
-        for (int s = 0; s < Strips; s++) weights[s] = load_weights<Tile>(w[s] + step * 64, lane);
+        for (int s = 0; s < kStrips; s++) weights[s] = load_weights<Tile>(w[s] + step * 64, lane);
         add_step(step, weights);
       }
       GETP_UNROLL
-      for (int i = 0; i < Strips * Strips * kValues; i++) {
-        const int v = i % kValues, j = i / kValues % Strips, o = i / kValues / Strips;
+      for (int i = 0; i < kStrips * kStrips * kValues; i++) {
+        const int v = i % kValues, j = i / kValues % kStrips, o = i / kValues / kStrips;
         chunk_sums[(c * Rows + j * 16 + Tile::row(lane, v)) * kOutputs + o * 16 + Tile::output(lane, v)] =
             sums[o][j].values[v];
       }

@@ -7,22 +7,36 @@
 
 namespace getp_hip {
 
-// The rows of a block's tile, in shared memory; past the last one the last again, which nothing stores.
-struct TileRows {
-  int *of_out;
-  float *x_scales;
+// Where the octets of 8 k of row r of a block's tile begin; past the last one those of the last, whose sums nothing
+// stores.
+__device__ inline const uint4 *row_octets(const MatmulArguments &a, const MatmulTile &tile, int r) {
+  const int row = tile.row(a, r < tile.count ? r : tile.count - 1);
+  return (const uint4 *)a.hi + (size_t)(row / a.share) * a.steps * 4;
+}
 
-  // A barrier lies between this and the first use, and between load_scales and store_totals.
-  __device__ void find(const MatmulArguments &a, const MatmulTile &tile, int count) {
+// What finishes the sums of a tile's rows. Thread r loads row r's while the block multiplies; in the end all of them
+// share these in the room of the stages.
+struct TileRows {
+  int *out;
+  float *x_scales;
+  int own_out;
+  float own_scale;
+
+  __device__ void load(const MatmulArguments &a, const MatmulTile &tile) {
     const int r = threadIdx.x;
-    if (r < count) of_out[r] = tile.row(a, r < tile.count ? r : tile.count - 1);
+    own_out = r < tile.count ? tile.row(a, r) : 0;
+    own_scale = a.x_scales[own_out / a.share];
   }
-  // Where row r's octets of 8 k begin.
-  __device__ const uint4 *octets(const MatmulArguments &a, int r) const {
-    return (const uint4 *)a.hi + (size_t)(of_out[r] / a.share) * a.steps * 4;
-  }
-  __device__ void load_scales(const MatmulArguments &a, int count) const {
-    if ((int)threadIdx.x < count) x_scales[threadIdx.x] = a.x_scales[of_out[threadIdx.x] / a.share];
+  // By all threads, whose copies to `stages` have ended.
+  __device__ void share(uint4 *stages, int rows) {
+    out = (int *)stages;
+    x_scales = (float *)(out + rows);
+    __syncthreads();
+    if ((int)threadIdx.x < rows) {
+      out[threadIdx.x] = own_out;
+      x_scales[threadIdx.x] = own_scale;
+    }
+    __syncthreads();
   }
 };
 
@@ -41,7 +55,7 @@ __device__ inline void store_totals(const MatmulArguments &a, const MatmulTile &
   GETP_UNROLL
   for (int j = 0; j < Strips * Tile::kValues; j++) {
     const int strip = j / Tile::kValues, v = j % Tile::kValues, r = (own_row + strip) * 16 + Tile::row(lane, v);
-    float *out = a.out + (size_t)rows.of_out[r] * a.d;
+    float *out = a.out + (size_t)rows.out[r] * a.d;
     GETP_UNROLL
     for (int i = 0; i < Outputs; i++) {
       const int o = tile.first_output + (own_output + i) * 16 + Tile::output(lane, v);
@@ -67,8 +81,7 @@ __device__ inline typename Tile::Operand load_rows(const uint4 *strip, int lane)
 
 // The tile by waves, each of which multiplies strips of outputs and rows from shared memory through its registers.
 template <class Tile, int Terms, int Rows>
-__device__ inline void wave_product(const MatmulArguments &a, const MatmulTile &tile, const TileRows &rows,
-                                    uint4 *stages) {
+__device__ inline void wave_product(const MatmulArguments &a, const MatmulTile &tile, uint4 *stages) {
   constexpr int kWaves = 256 / Tile::kWave, kStrips = kMatmulOutputs / 16, kRowStrips = Rows / 16;
   // of a wave: strips of rows, strips of outputs (few where their operands take many registers)
   constexpr int kOwnRows = Rows == 128 && (kWaves == 4 || Tile::kUnits == 4) ? 4 : 2,
@@ -96,7 +109,7 @@ __device__ inline void wave_product(const MatmulArguments &a, const MatmulTile &
     from_w[i] = weight_strip(a, tile.matrix, first_output + strip * 16) + step * 64 + thread % 64;
   }
   GETP_UNROLL
-  for (int i = 0; i < kCopiesX; i++) from_x[i] = rows.octets(a, pass_row + kPassRows * i) + octet;
+  for (int i = 0; i < kCopiesX; i++) from_x[i] = row_octets(a, tile, pass_row + kPassRows * i) + octet;
   const ptrdiff_t to_lo = (const uint4 *)a.lo - (const uint4 *)a.hi;
   StageCopy<kCopiesW + Terms * kCopiesX> copy;
   const auto begin_stage = [&](int number, uint4 *stage) {
@@ -121,7 +134,8 @@ __device__ inline void wave_product(const MatmulArguments &a, const MatmulTile &
     begin_stage(s, stages + s * kStage);
     copy.end();
   }
-  rows.load_scales(a, Rows);
+  TileRows rows;
+  rows.load(a, tile);
 
   typename Tile::Sums sums[kOwn][kOwnRows] = {}, totals[kOwn][kOwnRows] = {};
   const int stage_count = (a.steps + kStageSteps - 1) / kStageSteps;
@@ -157,6 +171,8 @@ __device__ inline void wave_product(const MatmulArguments &a, const MatmulTile &
     stage = stage + 1 == kSharedStages ? 0 : stage + 1;
     next_stage = next_stage + 1 == kSharedStages ? 0 : next_stage + 1;
   }
+  copy.finish();
+  rows.share(stages, Rows);
   store_totals<Tile>(a, tile, rows, totals, own_output, own_row, lane);
 }
 
@@ -165,10 +181,11 @@ __device__ inline void wave_product(const MatmulArguments &a, const MatmulTile &
 // shared memory by the instructions themselves. Stages of 64 k: one is multiplied while the next one's operations
 // queue, two more are under way.
 template <class Tile, int Terms, int Strips>
-__device__ inline void warpgroup_product(const MatmulArguments &a, const MatmulTile &tile, const TileRows &tile_rows,
-                                         uint4 *stages) {
+__device__ inline void warpgroup_product(const MatmulArguments &a, const MatmulTile &tile, uint4 *stages) {
   constexpr int kRows = 16 * Strips, kSteps = warpgroup::kStageSteps, kOctets = 4 * kSteps, kPassRows = 256 / kOctets;
-  constexpr int kTerm = kRows * kOctets, kWeights = Terms * kTerm, kWarp = 64 * kSteps, kStage = kWeights + 8 * kWarp;
+  // units of 16 bytes
+  constexpr int kTerm = kRows * kOctets, kWeightsAt = Terms * kTerm, kWarp = 64 * kSteps,
+                kStage = kWeightsAt + 8 * kWarp;
   constexpr int kStages = warpgroup::kStages, kChunkStages = kMatmulChunk / (kSteps * kMatmulStep);
   const int thread = threadIdx.x, lane = thread % 32, warp = thread / 32;
 
@@ -177,7 +194,7 @@ __device__ inline void warpgroup_product(const MatmulArguments &a, const MatmulT
   const uint4 *from_w = weight_strip(a, tile.matrix, tile.first_output + warp * 16) + lane;
   const uint4 *from_x[kRows / kPassRows];
   GETP_UNROLL
-  for (int i = 0; i < kRows / kPassRows; i++) from_x[i] = tile_rows.octets(a, pass_row + kPassRows * i) + octet;
+  for (int i = 0; i < kRows / kPassRows; i++) from_x[i] = row_octets(a, tile, pass_row + kPassRows * i) + octet;
   const ptrdiff_t to_lo = (const uint4 *)a.lo - (const uint4 *)a.hi;
   const int weight_place = warpgroup::weight_place(lane), row_place = warpgroup::row_place(pass_row, octet);
   const auto begin_stage = [&](int number) {
@@ -185,7 +202,7 @@ __device__ inline void warpgroup_product(const MatmulArguments &a, const MatmulT
     const int first_step = number * kSteps;
     GETP_UNROLL
     for (int i = 0; i < 2 * kSteps; i++)
-      copy_async(stage + kWeights + warp * kWarp + i * 32 + weight_place, from_w + first_step * 64 + i * 32,
+      copy_async(stage + kWeightsAt + warp * kWarp + i * 32 + weight_place, from_w + first_step * 64 + i * 32,
                  first_step + i / 2 < a.steps);
     GETP_UNROLL
     for (int i = 0; i < Terms * (kRows / kPassRows); i++) {
@@ -197,13 +214,15 @@ __device__ inline void warpgroup_product(const MatmulArguments &a, const MatmulT
   };
   begin_stage(0);
   begin_stage(1);
-  tile_rows.load_scales(a, kRows);
+  TileRows tile_rows;
+  tile_rows.load(a, tile);
 
   typename Tile::Sums sums[Strips], totals[1][Strips] = {};
   const int stage_count = (a.steps + kSteps - 1) / kSteps;
   for (int number = 0; number < stage_count;) {
     const int chunk_end = number + kChunkStages < stage_count ? number + kChunkStages : stage_count;
     int keep = 0;
+    warpgroup::settle(sums);
     for (; number < chunk_end; number++) {
       wait_for_copies<1>();
       warpgroup::fence_shared();
@@ -212,7 +231,7 @@ __device__ inline void warpgroup_product(const MatmulArguments &a, const MatmulT
       const unsigned long long rows = warpgroup::rows_at(stage);
       GETP_UNROLL
       for (int step = 0; step < kSteps; step++) {
-        const uint4 *own = stage + kWeights + warp * kWarp + step * 64;
+        const uint4 *own = stage + kWeightsAt + warp * kWarp + step * 64;
         const uint4 weights[2] = {warpgroup::load_weights(own, lane), warpgroup::load_weights(own + 32, lane)};
         warpgroup::fence_registers();
         GETP_UNROLL
@@ -227,10 +246,13 @@ __device__ inline void warpgroup_product(const MatmulArguments &a, const MatmulT
       }
     }
     warpgroup::wait<0>();
+    warpgroup::settle(sums);
     GETP_UNROLL
     for (int i = 0; i < Strips * Tile::kValues; i++)
       totals[0][i / Tile::kValues].values[i % Tile::kValues] += sums[i / Tile::kValues].values[i % Tile::kValues];
   }
+  wait_for_copies<0>();
+  tile_rows.share(stages, kRows);
   store_totals<Tile>(a, tile, tile_rows, totals, warp, 0, lane);
 }
 #endif
@@ -239,23 +261,18 @@ template <class Tile, int Terms, int Rows>
 __global__ void __launch_bounds__(256, kStageBlocks) matmul_tile_kernel(MatmulArguments a) {
   GETP_AFTER_PREVIOUS();
   GETP_SHARED_STAGES(stages, kSharedStages * kStageSteps * (kMatmulOutputs + Terms * Rows) * 4);
-  GETP_SHARED(int, out_rows, Rows);
-  GETP_SHARED(float, x_scales, Rows);
   const MatmulTile tile(a, Rows, kMatmulOutputs);
   if (tile.count <= 0) return;
-  TileRows rows{out_rows, x_scales};
-  rows.find(a, tile, Rows);
-  __syncthreads();
 #if GETP_WARPGROUP_TILES
   const int pairs = (tile.count + 31) / 32;  // of strips: no more than the tile has
-  if (pairs == 1) return warpgroup_product<Tile, Terms, 2>(a, tile, rows, stages);
-  if (pairs == 2) return warpgroup_product<Tile, Terms, 4>(a, tile, rows, stages);
+  if (pairs == 1) return warpgroup_product<Tile, Terms, 2>(a, tile, stages);
+  if (pairs == 2) return warpgroup_product<Tile, Terms, 4>(a, tile, stages);
   if constexpr (Rows == 128) {
-    if (pairs == 3) return warpgroup_product<Tile, Terms, 6>(a, tile, rows, stages);
-    return warpgroup_product<Tile, Terms, 8>(a, tile, rows, stages);
+    if (pairs == 3) return warpgroup_product<Tile, Terms, 6>(a, tile, stages);
+    return warpgroup_product<Tile, Terms, 8>(a, tile, stages);
   }
 #else
-  wave_product<Tile, Terms, Rows>(a, tile, rows, stages);
+  wave_product<Tile, Terms, Rows>(a, tile, stages);
 #endif
 }
 

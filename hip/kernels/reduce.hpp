@@ -36,8 +36,8 @@ __device__ inline T block_reduce(T value, Op op) {
 
 // use(i, a, load(i, a)) for i = threadIdx.x, threadIdx.x + Block, ... below n, in ascending order. Ahead loads are
 // under way before the first is used: a row that one block works on would else wait for each of them. a counts them:
-// where n
-// <= Ahead * Block it tells a thread's elements apart, so that it can keep them in registers.
+// where n is at most Ahead * Block it tells a thread's elements apart, so that it can keep them in registers. What is
+// loaded past n (i is then the thread's first) is not used.
 template <int Block, int Ahead, class Load, class Use>
 __device__ inline void strided(int n, Load load, Use use) {
   for (int first = threadIdx.x; first < n; first += Ahead * Block) {
@@ -51,10 +51,11 @@ __device__ inline void strided(int n, Load load, Use use) {
   }
 }
 
-// Blocks of at most 256 threads needed for `items` items at `per_block` each. AMD's grids hold less than 2^32 threads.
-inline unsigned block_count(size_t items, size_t per_block) {
+// Blocks of at most `threads` threads needed for `items` items at `per_block` each. AMD's grids hold less than 2^32
+// threads.
+inline unsigned block_count(size_t items, size_t per_block, size_t threads = 256) {
   const size_t blocks = (items + per_block - 1) / per_block;
-  HIP_REQUIRE(blocks * 256 <= UINT32_MAX);
+  HIP_REQUIRE(blocks * threads <= UINT32_MAX);
   return (unsigned)blocks;
 }
 

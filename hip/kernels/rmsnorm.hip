@@ -104,7 +104,8 @@ __global__ void __launch_bounds__(Block, 2) rmsnorm_kernel(float *out, SplitRows
 // d_index: rows of x to take, distinct; nullptr: all.
 inline void rmsnorm(float *d_out, SplitRows split, float *d_x, const Residual &residual, const float *d_w,
                     const int *d_index, int rows, int hidden, hipStream_t stream) {
-  HIP_REQUIRE(rows > 0 && hidden > 0 && d_out != d_x && residual.k >= 0 && residual.k <= kMaxChosen);
+  HIP_REQUIRE(rows > 0 && hidden > 0 && d_out != d_x && residual.k <= kMaxChosen);
+  HIP_REQUIRE(!residual.weights || (residual.values && residual.experts && residual.k > 0));
   if (!can_split(hidden)) split.d_hi = nullptr;
   HIP_LAUNCH((rmsnorm_kernel<kNormThreads, 3>), dim3(rows), dim3(kNormThreads), stream, d_out, split, d_x, residual,
              d_w, d_index, hidden);

@@ -3,8 +3,8 @@
 //                                              reference: apply_rotary_emb() and forward() in run.cpp
 //   qkv (rows, (heads + 2 * kv_heads) * head_dim) f32 . q (rows, heads, head_dim) f32
 //   key_cache, value_cache (slots, length, kv_heads, head_dim) f32 of one layer; a slot's position p lies at p %
-//   length: a ring where length is less than the sequence cos, sin (seq_len, head_dim/2) f32, made by the host's
-//   compute_cos_sin . positions, slots (rows) int, each position in [0, seq_len), no two rows with the same place grid:
+//   length: a ring where length is less than the sequence cos, sin (seq_len, head_dim / 2) f32, made by the host's
+//   compute_cos_sin positions, slots (rows) int, each position in [0, seq_len), no two rows with the same place grid:
 //   (blocks over pairs of a row, rows) . block: 256, a thread a pair
 #pragma once
 

@@ -37,9 +37,8 @@ __device__ inline float2 row_pair(const float *row, int i, int n) {
 
 __device__ inline float larger_size(float largest, float value) { return Max{}(value < 0 ? -value : value, largest); }
 
-// Splits row `row`: pair(i, a) for 2 * i < n, i and a as `strided` has them; `largest` the largest |value| that the
-// thread has seen of those it knows, all of which some thread knows. Pairs may be what other threads have written
-// before.
+// Splits row `row`: pair(i, a) for 2 * i < n, i and a as `strided` has them. `largest`: the largest |value| that this
+// thread has seen; each value must have been seen by some thread of the block.
 template <int Block, int Pairs = kRowPairs, class Pair>
 __device__ inline void split_row(const SplitRows &split, size_t row, int n, float largest, Pair pair) {
   const unsigned exponent = split_exponent(block_reduce<Block>(largest, Max{}));  // a barrier, too

@@ -50,9 +50,10 @@ inline hipError_t hipHostMalloc(void **pointer, size_t bytes, unsigned flags) {
   return cudaHostAlloc(pointer, bytes, flags);
 }
 
-// From sm_90 on the blocks of a kernel may begin while the kernel before ends; GETP_AFTER_PREVIOUS() lets them wait
-// there. So a launch costs the card no time between kernels. Code for older cards does not wait, and is launched as
-// ever.
+// Programmatic dependent launch: from sm_90 on the blocks of a kernel may begin while the kernel before ends;
+// GETP_AFTER_PREVIOUS() lets them wait there. So a launch costs the card no time between kernels. A block lets the next
+// kernel begin as soon as it has waited itself: so at most two kernels are under way, each ends after the one before,
+// and one wait orders all that came before it. Code for older cards does not wait, and is launched as ever.
 #if __CUDA_ARCH__ >= 900
 #define GETP_AFTER_PREVIOUS() asm volatile("griddepcontrol.wait; griddepcontrol.launch_dependents;" ::: "memory")
 #else
@@ -80,7 +81,7 @@ void hipLaunchKernelGGL(void (*kernel)(Parameters...), dim3 grid, dim3 block, si
   config.stream = stream;
   config.attrs = &early;
   config.numAttrs = getp_launches_early() ? 1 : 0;
-  cudaLaunchKernelEx(&config, kernel, Parameters(arguments)...);  // HIP_LAUNCH reports errors
+  cudaLaunchKernelEx(&config, kernel, arguments...);  // HIP_LAUNCH reports errors
 }
 
 // Asks for global memory that will be read soon; `bytes` a multiple of 16.
@@ -125,8 +126,8 @@ __device__ inline uint4 load_once(const uint4 *from) {
 template <class Kernel>
 unsigned getp_allow_shared(Kernel kernel, size_t step_bytes) {
   cudaFuncAttributes attributes{};
-  cudaFuncGetAttributes(&attributes, kernel);  // the launch reports errors
-  const bool warpgroups = attributes.binaryVersion == 90;
+  cudaFuncGetAttributes(&attributes, kernel);              // the launch reports errors
+  const bool warpgroups = attributes.binaryVersion == 90;  // or code for plain sm_90, which takes less
   const size_t bytes =
       step_bytes * (warpgroups ? warpgroup::kStages * warpgroup::kStageSteps : kSharedStages * kStageSteps);
   cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes);

@@ -4,8 +4,8 @@
 //   host    any C++17 compiler: kernels run on the CPU, and are checked while they run
 //
 // What kernels may use on every back end: the HIP names below hip/platform, and what is our own:
-//   GETP_AFTER_PREVIOUS()            first in every kernel: what the kernels before have written is there. (Only what no
-//                                    kernel writes may be read before it.)
+//   GETP_AFTER_PREVIOUS()            first in every kernel: what the kernels before have written is there. (Before it
+//                                    may be read what no kernel writes, or one before the last.)
 //   prefetch(pointer, bytes)         brings global memory nearer, where the card can
 //   GETP_SHARED(type, name, count)   shared memory of a block, `count` elements (a constant expression)
 //   group_reduce<N>(value, op)       reduction over aligned groups of N lanes, result in every lane
@@ -13,9 +13,8 @@
 //   multiply_add(a, b, c)            a * b + c, always rounded the same way
 //   GETP_UNROLL_4, _1                before a loop: load four iterations at a time, or one (GPUs)
 //   GETP_UNROLL                      before a loop over registers: unroll it (GPUs)
-//   GETP_SHARED_STAGES(name, count)  shared memory of `count` uint4, at most 64 KB (on NVIDIA's cards more), one a
-//                                    kernel; its launch passes getp_allow_shared(kernel, bytes of a step) to
-//                                    HIP_LAUNCH_SHARED
+//   GETP_SHARED_STAGES(name, count)  shared memory of `count` uint4, at most 64 KB (NVIDIA: as many stages as the card
+//                                    has room for), one a kernel, which HIP_LAUNCH_SHARED launches
 //   StageCopy<N>, kPipelineStages    copies N units of 16 bytes a thread to shared memory, kPipelineStages - 1 stages
 //                                    ahead, into kSharedStages places in turn; end is called by the whole block;
 //                                    kStageSteps: steps of a product that suit a stage; kStageBlocks: blocks of 256

@@ -22,5 +22,6 @@ struct StageCopy {
   __device__ void begin(int, uint4 *shared, const void *from, bool inside) { copy_async(shared, from, inside); }
   __device__ void commit() { commit_copies(); }
   __device__ void end() {}
+  __device__ static void finish() { wait_for_copies<0>(); }
   __device__ static void wait() { wait_for_copies<kPipelineStages - 2>(); }
 };

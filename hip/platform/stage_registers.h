@@ -22,6 +22,7 @@ struct StageCopy {
     GETP_UNROLL
     for (int i = 0; i < Count; i++) *to[i] = held[i];
   }
+  __device__ static void finish() {}  // nothing that has begun is still to be written
   // Before the barrier after which the oldest stage is read.
   __device__ static void wait() {}
 };

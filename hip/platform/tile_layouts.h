@@ -1,13 +1,13 @@
 // Where the parts of a matrix tile (platform.h) lie in the registers of a wave, for each kind of matrix instruction:
 // used by the card's own tile and by the host back end's.
 //
-// k in its natural order: instruction j of the two of 32 k takes 16 * j to 16 * j + 15. Which lane takes which of them
-// is free, as long as both operands agree; so a lane takes quads of 4 k that lie beside each other.
+// Which of an instruction's places a k takes is free, as long as both operands agree; so a lane takes quads of 4 k that
+// lie beside each other.
 #pragma once
 
-// NVIDIA's mma.sync.m16n8k16. Lane 4 * g + t has quads t and 4 + t: in rows, of rows g and g + 8; in weights, a quad of
-// outputs g and g + 8 in turns.
-// Source: PTX ISA, "Matrix Fragments for mma.m16n8k16 with floating point type".
+// NVIDIA's mma.sync.m16n8k16, each of the two instructions 16 k in their natural order, since wgmma (tile_wgmma.h) is
+// to sum the same 16. Lane 4 * g + t has quads t and 4 + t: in rows, of rows g and g + 8; in weights, a quad of outputs
+// g and g + 8 in turns. Source: PTX ISA, "Matrix Fragments for mma.m16n8k16 with floating point type".
 struct MmaSyncLayout {
   static constexpr int kWave = 32, kUnits = 2, kValues = 8;
   static constexpr bool kOctets = false, kHalves = true;

@@ -49,6 +49,13 @@ __device__ inline void wait() {
   asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(Pending) : "memory");
 }
 
+// Sums that an instruction has made, or is to begin with: nothing that uses them moves past this.
+template <class Sums, int Strips>
+__device__ inline void settle(Sums (&sums)[Strips]) {
+  GETP_UNROLL
+  for (int i = 0; i < Strips * 8; i++) asm volatile("" : "+f"(sums[i / 8].values[i % 8])::"memory");
+}
+
 #define GETP_SUMS(i)                                                                                  \
   "+f"(sums[i].values[0]), "+f"(sums[i].values[1]), "+f"(sums[i].values[2]), "+f"(sums[i].values[3]), \
       "+f"(sums[i].values[4]), "+f"(sums[i].values[5]), "+f"(sums[i].values[6]), "+f"(sums[i].values[7])
