@@ -212,8 +212,8 @@ def test_parity_switch_prints_every_stage(programs, tiny, tmp_path):
     hip, done = getp(programs[0], tiny, first_prompts(tmp_path, 1), tmp_path / "out.txt", "-n", 45,
                      environment={"GETP_PARITY": "5e-4"})
     lines = [line for line in done.stderr.splitlines() if line.startswith("parity: ")]
-    generated = len(hip[0].split())  # final norm and logits are made where a token is sampled
-    assert len(lines) == 45 * (1 + 4 * 15) + 2 * generated, "every stage of every layer at every position"
+    generated = len(hip[0].split())  # the last residual, final norm and logits are made where a token is sampled
+    assert len(lines) == 45 * (1 + 4 * 15 - 1) + 3 * generated, "every stage of every layer at every position"
 
 
 def test_a_device_that_does_not_exist_is_refused_before_any_work(programs, tiny, tmp_path):
