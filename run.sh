@@ -20,6 +20,8 @@ usage: ./run.sh COMMAND [arguments]        ./run.sh COMMAND -h says more
   run          ./run with the arguments that follow
   parity       CPU against HIP logits, step by step
   bench        speed of this machine's GPU, end to end and by kernel, as tables and as JSON
+  export       model.bin from a snapshot of gpt-oss
+  export-tokenizer  tokenizer.bin from a snapshot, or from tiktoken
   decode       token ids back to text
   install DIR  puts the patch set into an existing harness checkout
   clean        removes what was built
@@ -93,6 +95,26 @@ on the host back end tiny. It stays there for the next time; "./run.sh clean" re
 END
 }
 
+help_export() {
+  cat <<'END'
+usage: ./run.sh export SNAPSHOT -o model.bin [--seq-len N] [--threads N]
+       ./run.sh export --verify model.bin
+Writes model.bin from a folder with config.json and *.safetensors, as OpenAI or Hugging Face lay them out, with experts in MXFP4,
+BF16 or FP32, in one file or several: 83.7 GB for gpt-oss-20b, 467 GB for -120b. MXFP4 is expanded exactly. Memory stays under 3 GB.
+Every tensor is checked by name, shape and type before the first byte is written. The result's SHA-256 goes to model.bin.sha256;
+--verify compares the two. An export that is interrupted leaves nothing behind; run it again.
+  --seq-len N   positions of a sequence (default: config.json's max_seq_len, else 2048)
+END
+}
+
+help_export_tokenizer() {
+  cat <<'END'
+usage: ./run.sh export-tokenizer -o tokenizer.bin [--snapshot FOLDER | --ranks o200k_base.tiktoken]
+Writes tokenizer.bin: from the tokenizer.json of a snapshot, from OpenAI's file of ranks, or else from the Python package tiktoken,
+which downloads it. All give the same file.
+END
+}
+
 help_decode() {
   cat <<'END'
 usage: ./run.sh decode [arguments of ./decode]
@@ -158,11 +180,12 @@ missing_of() {
 AMDSIM_PACKAGES=(hipcc llvm-19-dev nlohmann-json3-dev)
 AMD_PACKAGES=("${AMDSIM_PACKAGES[@]}" clang-19 clang-tools-19 lld-19)
 
-# set_up build|amdsim|test: installs the Debian packages that are missing. For test those of AMD are a bonus: without them
+# set_up build|venv|amdsim|test: installs the Debian packages that are missing. For test those of AMD are a bonus: without them
 # the tests that need them are skipped.
 set_up() {
   local required=(g++ make python3) bonus=() missing wanted sudo=() package
   case $1 in
+    venv) required=(python3 python3-venv) ;;
     amdsim) required+=("${AMDSIM_PACKAGES[@]}") ;;
     test)
       required+=(libgtest-dev python3-pytest python3-numpy)
@@ -509,6 +532,21 @@ cmd_bench() {
   exec "$ROOT/build/bench" "$model" --batch 1,32,512,0 --position "$position" --steps "$steps" --kernels 1 "${json[@]}"
 }
 
+# python_tool TOOL [arguments]: with the packages of tools/requirements.txt
+python_tool() {
+  local tool=$1
+  shift
+  set_up venv
+  set_up_venv
+  cmp -s "$ROOT/tools/requirements.txt" "$ROOT/build/venv/installed.txt" ||
+    die "$tool needs the Python packages of tools/requirements.txt; see build/venv.log"
+  exec "$PYTHON" "$ROOT/tools/$tool.py" "$@"
+}
+
+cmd_export() { python_tool export_model "$@"; }
+
+cmd_export_tokenizer() { python_tool export_tokenizer "$@"; }
+
 cmd_decode() {
   set_up build
   build_with -s decode
@@ -570,13 +608,13 @@ cmd_clean() {
 command=${1:-help}
 [[ $# == 0 ]] || shift
 case $command in
-  demo | test | build | run | parity | bench | decode | install | clean | help) ;;
+  demo | test | build | run | parity | bench | export | export-tokenizer | decode | install | clean | help) ;;
   -h | --help) command=help ;;
   *) die "unknown command '$command'; ./run.sh help lists them" ;;
 esac
 if [[ ${1-} == -h || ${1-} == --help ]]; then
-  "help_$command"
+  "help_${command//-/_}"
   exit 0
 fi
 use_gpu_tools
-"cmd_$command" "$@"
+"cmd_${command//-/_}" "$@"
