@@ -231,6 +231,9 @@ FAULTS = {
     "hidden size of another model": (with_setting("hidden_size", 32), "embedding.weight has shape"),
     "text for a number": (with_setting("vocab_size", "50"), "vocab_size"),
     "half a layer": (with_setting("num_hidden_layers", 2.5), "num_hidden_layers"),
+    "another epsilon": (with_setting("rms_norm_eps", 1e-6), "rms_norm_eps"),
+    "rotation that is truncated": (with_setting("rope_scaling", {"truncate": True}), "rope_scaling.truncate"),
+    "windows elsewhere": (with_setting("layer_types", ["full_attention", "sliding_attention", "full_attention"]), "layer_types"),
     "too many experts a token": (with_setting("experts_per_token", 5), "5 experts"),
 }
 

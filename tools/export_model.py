@@ -57,6 +57,29 @@ def setting(config, path, *names, default=REQUIRED):
     return default
 
 
+# What forward of run.cpp has as constants: where config.json says so, it must say this.
+CONSTANTS = {
+    ("rms_norm_eps",): 1e-5, ("swiglu_alpha",): 1.702, ("rope_ntk_alpha",): 1, ("rope_ntk_beta",): 32,
+    ("rope_scaling.beta_fast", "rope_parameters.beta_fast"): 32, ("rope_scaling.beta_slow", "rope_parameters.beta_slow"): 1,
+    ("rope_scaling.truncate", "rope_parameters.truncate"): False,
+    ("rope_scaling.rope_type", "rope_parameters.rope_type"): "yarn", ("attention_bias",): True,
+    ("tie_word_embeddings",): False,
+}
+
+
+def check_constants(config, path):
+    for names, expected in CONSTANTS.items():
+        for name in names:
+            value = config
+            for key in name.split("."):
+                value = value.get(key) if isinstance(value, dict) else None
+            if value is not None and value != expected:
+                raise Fault(f"{path}: {name} is {value!r}; ./run computes with {expected!r}")
+    layers = config.get("layer_types")
+    if isinstance(layers, list) and layers != [("sliding_attention", "full_attention")[i % 2] for i in range(len(layers))]:
+        raise Fault(f"{path}: layer_types: ./run computes with a sliding window in every even layer")
+
+
 @dataclass
 class Config:
     """The fields of Config in run.cpp, in its order."""
@@ -88,6 +111,7 @@ class Config:
             raise Fault(f"{path}: no JSON: {error}") from None
         if not isinstance(config, dict):
             raise Fault(f"{path}: not an object")
+        check_constants(config, path)
 
         def get(*names, **default):
             return setting(config, path, *names, **default)
