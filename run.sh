@@ -22,6 +22,7 @@ usage: ./run.sh COMMAND [arguments]        ./run.sh COMMAND -h says more
   bench        speed of this machine's GPU, end to end and by kernel, as tables and as JSON
   export       model.bin from a snapshot of gpt-oss
   export-tokenizer  tokenizer.bin from a snapshot, or from tiktoken
+  eval         a submission against references, request by request
   decode       token ids back to text
   install DIR  puts the patch set into an existing harness checkout
   clean        removes what was built
@@ -112,6 +113,19 @@ help_export_tokenizer() {
 usage: ./run.sh export-tokenizer -o tokenizer.bin [--snapshot FOLDER | --ranks o200k_base.tiktoken]
 Writes tokenizer.bin: from the tokenizer.json of a snapshot, from OpenAI's file of ranks, or else from the Python package tiktoken,
 which downloads it. All give the same file.
+END
+}
+
+help_eval() {
+  cat <<'END'
+usage: ./run.sh eval OUTPUT REFERENCES [-z tokenizer.bin] [--first N] [--thresholds FILE] [--json FILE] [--bert-model FOLDER]
+       ./run.sh eval --self MODEL OUTPUT [-i input.txt] [-n STEPS] [--first N] [-z tokenizer.bin] ...
+Compares an output.txt with references, another one: tokens before the first that differs, requests that are equal, F1 of the
+tokens, METEOR (with -z), BERTScore (with a model on disk), distinct tokens, repetition, length; a table, and all figures as JSON.
+Exit code 1 if a mean misses its threshold, 2 on files that do not belong together: nothing is scored then.
+  --self MODEL  makes the references with the CPU reference, for the first N requests of the input (default 4, from data/input.txt)
+  -i, -n, -z    what OUTPUT was made with (-z: default tokenizer.bin beside the model)
+  --thresholds  JSON, lowest means: {"equal": 0.99, "length": [0.9, 1.1]}
 END
 }
 
@@ -547,6 +561,45 @@ cmd_export() { python_tool export_model "$@"; }
 
 cmd_export_tokenizer() { python_tool export_tokenizer "$@"; }
 
+cmd_eval() {
+  local model='' input=data/input.txt steps=1024 first='' tokenizer='' rest=()
+  while [[ $# -gt 0 ]]; do
+    case $1 in
+      --self | -i | -n | --first | -z)
+        [[ -n ${2-} ]] || die "eval: $1 needs a value; see ./run.sh eval -h"
+        case $1 in
+          --self) model=$2 ;;
+          -i) input=$2 ;;
+          -n) steps=$2 ;;
+          --first) first=$2 ;;
+          -z) tokenizer=$2 ;;
+        esac
+        shift
+        ;;
+      *) rest+=("$1") ;;
+    esac
+    shift
+  done
+  if [[ -z $model ]]; then
+    python_tool evaluate "${rest[@]}" ${tokenizer:+-z "$tokenizer"} ${first:+--first "$first"}
+  fi
+  tokenizer=${tokenizer:-$(dirname "$model")/tokenizer.bin}
+  first=${first:-4}
+  local dir=$ROOT/build/eval
+  set_up build
+  build_with -s "$(fast_target host)" GPU=host OUT=build/run_reference DEFINES=-DGETP_REFERENCE >/dev/null
+  mkdir -p "$dir"
+  {
+    echo "$first"
+    sed -n "2,$((first + 1))p" "$input"
+  } >"$dir/input.txt" || die "eval: --first $first, -i $input: see ./run.sh eval -h"
+  say "eval: the first $first requests of $input on the CPU reference"
+  "$ROOT/build/run_reference" "$model" -z "$tokenizer" -m getp -i "$dir/input.txt" -o "$dir/references.txt" -n "$steps" \
+    >"$dir/run.log" || die "eval: the CPU reference failed; see build/eval/run.log"
+  # what belongs to the submission stands first, then its references
+  python_tool evaluate "${rest[0]:-}" "$dir/references.txt" "${rest[@]:1}" -z "$tokenizer" --first "$first"
+}
+
 cmd_decode() {
   set_up build
   build_with -s decode
@@ -608,7 +661,7 @@ cmd_clean() {
 command=${1:-help}
 [[ $# == 0 ]] || shift
 case $command in
-  demo | test | build | run | parity | bench | export | export-tokenizer | decode | install | clean | help) ;;
+  demo | test | build | run | parity | bench | export | export-tokenizer | eval | decode | install | clean | help) ;;
   -h | --help) command=help ;;
   *) die "unknown command '$command'; ./run.sh help lists them" ;;
 esac

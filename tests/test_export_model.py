@@ -292,3 +292,46 @@ def test_a_part_left_by_an_interrupted_export_is_replaced(weights, tmp_path):
 def test_output_that_cannot_be_written(weights, tmp_path):
     folder = write(tmp_path / "snapshot", *LAYOUTS["openai"](weights))
     check_fault(folder, tmp_path / "nowhere" / "model.bin", "nowhere")
+
+
+def snapshot_of(model, folder):
+    """A model.bin as transformers would save it in BF16."""
+    data = model.read_bytes()
+    v, h, e, k, i, n_layers, head_dim, heads, kv_heads, seq_len, context, theta, factor, window, limit = struct.unpack_from(
+        "<11i2fif", data)
+    a, kv, at = heads * head_dim, kv_heads * head_dim, 60
+
+    def take(*shape):
+        nonlocal at
+        values = np.frombuffer(data, np.float32, int(np.prod(shape)), at).reshape(shape)
+        at += values.nbytes
+        return values.astype(BF16)
+
+    tensors = {"model.embed_tokens.weight": take(v, h), "lm_head.weight": take(v, h)}
+    stacks = {"input_layernorm.weight": take(n_layers, h), "post_attention_layernorm.weight": take(n_layers, h)}
+    tensors["model.norm.weight"] = take(h)
+    for kind, more in (("weight", (h,)), ("bias", ())):
+        qkv = take(n_layers, a + 2 * kv, *more)
+        for part, begin, end in (("q", 0, a), ("k", a, a + kv), ("v", a + kv, a + 2 * kv)):
+            stacks[f"self_attn.{part}_proj.{kind}"] = qkv[:, begin:end]
+    for name, *shape in (("self_attn.o_proj.weight", h, a), ("self_attn.o_proj.bias", h), ("self_attn.sinks", heads),
+                         ("mlp.router.weight", e, h), ("mlp.router.bias", e), ("mlp.experts.gate_up_proj", e, 2 * i, h),
+                         ("mlp.experts.gate_up_proj_bias", e, 2 * i), ("mlp.experts.down_proj", e, h, i),
+                         ("mlp.experts.down_proj_bias", e, h)):
+        values = take(n_layers, *shape)
+        stacks[name] = values.transpose(0, 1, 3, 2) if len(shape) == 3 else values
+    assert at == len(data)
+    for name, stack in stacks.items():
+        for layer in range(n_layers):
+            tensors[f"model.layers.{layer}.{name}"] = np.ascontiguousarray(stack[layer])
+    return write(folder, tensors, {
+        "vocab_size": v, "hidden_size": h, "num_local_experts": e, "num_experts_per_tok": k, "intermediate_size": i,
+        "num_hidden_layers": n_layers, "head_dim": head_dim, "num_attention_heads": heads, "num_key_value_heads": kv_heads,
+        "max_seq_len": seq_len, "sliding_window": window, "swiglu_limit": limit,
+        "rope_parameters": {"rope_theta": theta, "factor": factor, "original_max_position_embeddings": context}}, files=2)
+
+
+def test_a_model_of_the_models_tool_comes_back(seven_m, tmp_path):
+    """The model that the other tests run, by way of a snapshot, is the same to the last byte."""
+    data, _ = export(snapshot_of(seven_m.model, tmp_path / "snapshot"), tmp_path / "model.bin")
+    assert hashlib.sha256(data).hexdigest() == hashlib.sha256(seven_m.model.read_bytes()).hexdigest()
