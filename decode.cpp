@@ -11,10 +11,10 @@
 #include "tokenizer.hpp"
 
 static const char *kUsage =
-    "usage: decode [-z tokenizer.bin] [-n LINE] [-r] [FILE]\n"
+    "usage: decode [-z tokenizer.bin] [-n LINE|FIRST-LAST] [-r] [FILE]\n"
     "  FILE  token ids, separated by spaces, a request a line (default, and -: standard input)\n"
     "  -z    the tokenizer (default tokenizer.bin)\n"
-    "  -n    this line only, counted from 1 (default: all)\n"
+    "  -n    this line only, or these, counted from 1 (default: all)\n"
     "  -r    raw: control characters too, which are left out otherwise, since a terminal would obey them\n";
 
 // Reads a line without its end. False at the end of the file.
@@ -51,7 +51,7 @@ static void print_text(Tokenizer *tokenizer, const std::string &line, const std:
 
 int main(int argc, char **argv) {
   const char *tokenizer_path = "tokenizer.bin", *path = nullptr;
-  long long only_line = 0;  // 0: all
+  long long first_line = 1, last_line = LLONG_MAX;
   bool raw = false;
   for (int i = 1; i < argc; i++) {
     const std::string argument = argv[i];
@@ -68,8 +68,10 @@ int main(int argc, char **argv) {
         continue;
       }
       char *end;
-      only_line = strtoll(argv[i], &end, 10);
-      if (only_line < 1 || *end) fatal("-n needs a line number, 1 or more, not '%s'", argv[i]);
+      first_line = last_line = strtoll(argv[i], &end, 10);
+      if (*end == '-' && end[1] >= '0' && end[1] <= '9') last_line = strtoll(end + 1, &end, 10);
+      if (first_line < 1 || last_line < first_line || *end)
+        fatal("-n needs a line number, 1 or more, or two as in 3-7, not '%s'", argv[i]);
     } else if (argument[0] == '-' && argument != "-") {
       fatal("unknown argument '%s'; see decode -h", argument.c_str());
     } else if (path) {
@@ -89,15 +91,13 @@ int main(int argc, char **argv) {
 
   std::string line;
   long long number = 0;
-  while (number != only_line || only_line == 0) {
-    if (!read_line(file, &line)) break;
+  while (number < last_line && read_line(file, &line)) {
     number++;
-    if (only_line == 0 || number == only_line)
-      print_text(&tokenizer, line, name + ": line " + std::to_string(number), raw);
+    if (number >= first_line) print_text(&tokenizer, line, name + ": line " + std::to_string(number), raw);
   }
   if (ferror(file)) fatal("%s: cannot read the token ids: %s", name.c_str(), strerror(errno));
-  if (number < only_line)
-    fatal("%s: no line %lld, the file has %lld; give a smaller -n", name.c_str(), (long long)only_line, number);
+  if (last_line != LLONG_MAX && number < last_line)
+    fatal("%s: no line %lld, the file has %lld; give a smaller -n", name.c_str(), last_line, number);
   if (fflush(stdout) || ferror(stdout)) fatal("cannot write the text: %s", strerror(errno));
   fclose(file);
   free_tokenizer(&tokenizer);

@@ -20,6 +20,9 @@ usage: ./run.sh COMMAND [arguments]        ./run.sh COMMAND -h says more
   run          ./run with the arguments that follow
   parity       CPU against HIP logits, step by step
   bench        speed of this machine's GPU, end to end and by kernel, as tables and as JSON
+  export       model.bin from a snapshot of gpt-oss
+  export-tokenizer  tokenizer.bin from a snapshot, or from tiktoken
+  eval         a submission against references, request by request
   decode       token ids back to text
   install DIR  puts the patch set into an existing harness checkout
   clean        removes what was built
@@ -93,6 +96,39 @@ on the host back end tiny. It stays there for the next time; "./run.sh clean" re
 END
 }
 
+help_export() {
+  cat <<'END'
+usage: ./run.sh export SNAPSHOT -o model.bin [--seq-len N] [--threads N]
+       ./run.sh export --verify model.bin
+Writes model.bin from a folder with config.json and *.safetensors, as OpenAI or Hugging Face lay them out, with experts in MXFP4,
+BF16 or FP32, in one file or several: 83.7 GB for gpt-oss-20b, 467 GB for -120b. MXFP4 is expanded exactly. Memory stays under 3 GB.
+Every tensor is checked by name, shape and type before the first byte is written. The result's SHA-256 goes to model.bin.sha256;
+--verify compares the two. An export that is interrupted leaves nothing behind; run it again.
+  --seq-len N   positions of a sequence (default: config.json's max_seq_len, else 2048)
+END
+}
+
+help_export_tokenizer() {
+  cat <<'END'
+usage: ./run.sh export-tokenizer -o tokenizer.bin [--snapshot FOLDER | --ranks o200k_base.tiktoken]
+Writes tokenizer.bin: from the tokenizer.json of a snapshot, from OpenAI's file of ranks, or else from the Python package tiktoken,
+which downloads it. All give the same file.
+END
+}
+
+help_eval() {
+  cat <<'END'
+usage: ./run.sh eval OUTPUT REFERENCES [-z tokenizer.bin] [--first N] [--thresholds FILE] [--json FILE] [--bert-model FOLDER]
+       ./run.sh eval --self MODEL OUTPUT [-i input.txt] [-n STEPS] [--first N] [-z tokenizer.bin] ...
+Compares an output.txt with references, another one: tokens before the first that differs, requests that are equal, F1 of the
+tokens, METEOR (with -z), BERTScore (with a model on disk), distinct tokens, repetition, length; a table, and all figures as JSON.
+Exit code 1 if a mean misses its threshold, 2 on files that do not belong together: nothing is scored then.
+  --self MODEL  makes the references with the CPU reference, for the first N requests of the input (default 4, from data/input.txt)
+  -i, -n, -z    what OUTPUT was made with (-z: default tokenizer.bin beside the model)
+  --thresholds  JSON, lowest means: {"equal": 0.99, "length": [0.9, 1.1]}
+END
+}
+
 help_decode() {
   cat <<'END'
 usage: ./run.sh decode [arguments of ./decode]
@@ -158,11 +194,12 @@ missing_of() {
 AMDSIM_PACKAGES=(hipcc llvm-19-dev nlohmann-json3-dev)
 AMD_PACKAGES=("${AMDSIM_PACKAGES[@]}" clang-19 clang-tools-19 lld-19)
 
-# set_up build|amdsim|test: installs the Debian packages that are missing. For test those of AMD are a bonus: without them
+# set_up build|venv|amdsim|test: installs the Debian packages that are missing. For test those of AMD are a bonus: without them
 # the tests that need them are skipped.
 set_up() {
   local required=(g++ make python3) bonus=() missing wanted sudo=() package
   case $1 in
+    venv) required=(python3 python3-venv) ;;
     amdsim) required+=("${AMDSIM_PACKAGES[@]}") ;;
     test)
       required+=(libgtest-dev python3-pytest python3-numpy)
@@ -509,6 +546,60 @@ cmd_bench() {
   exec "$ROOT/build/bench" "$model" --batch 1,32,512,0 --position "$position" --steps "$steps" --kernels 1 "${json[@]}"
 }
 
+# python_tool TOOL [arguments]: with the packages of tools/requirements.txt
+python_tool() {
+  local tool=$1
+  shift
+  set_up venv
+  set_up_venv
+  cmp -s "$ROOT/tools/requirements.txt" "$ROOT/build/venv/installed.txt" ||
+    die "$tool needs the Python packages of tools/requirements.txt; see build/venv.log"
+  exec "$PYTHON" "$ROOT/tools/$tool.py" "$@"
+}
+
+cmd_export() { python_tool export_model "$@"; }
+
+cmd_export_tokenizer() { python_tool export_tokenizer "$@"; }
+
+cmd_eval() {
+  local model='' input=data/input.txt steps=1024 first='' tokenizer='' rest=()
+  while [[ $# -gt 0 ]]; do
+    case $1 in
+      --self | -i | -n | --first | -z)
+        [[ -n ${2-} ]] || die "eval: $1 needs a value; see ./run.sh eval -h"
+        case $1 in
+          --self) model=$2 ;;
+          -i) input=$2 ;;
+          -n) steps=$2 ;;
+          --first) first=$2 ;;
+          -z) tokenizer=$2 ;;
+        esac
+        shift
+        ;;
+      *) rest+=("$1") ;;
+    esac
+    shift
+  done
+  if [[ -z $model ]]; then
+    python_tool evaluate "${rest[@]}" ${tokenizer:+-z "$tokenizer"} ${first:+--first "$first"}
+  fi
+  tokenizer=${tokenizer:-$(dirname "$model")/tokenizer.bin}
+  first=${first:-4}
+  local dir=$ROOT/build/eval
+  set_up build
+  build_with -s "$(fast_target host)" GPU=host OUT=build/run_reference DEFINES=-DGETP_REFERENCE >/dev/null
+  mkdir -p "$dir"
+  {
+    echo "$first"
+    sed -n "2,$((first + 1))p" "$input"
+  } >"$dir/input.txt" || die "eval: --first $first, -i $input: see ./run.sh eval -h"
+  say "eval: the first $first requests of $input on the CPU reference"
+  "$ROOT/build/run_reference" "$model" -z "$tokenizer" -m getp -i "$dir/input.txt" -o "$dir/references.txt" -n "$steps" \
+    >"$dir/run.log" || die "eval: the CPU reference failed; see build/eval/run.log"
+  # what belongs to the submission stands first, then its references
+  python_tool evaluate "${rest[0]:-}" "$dir/references.txt" "${rest[@]:1}" -z "$tokenizer" --first "$first"
+}
+
 cmd_decode() {
   set_up build
   build_with -s decode
@@ -570,13 +661,13 @@ cmd_clean() {
 command=${1:-help}
 [[ $# == 0 ]] || shift
 case $command in
-  demo | test | build | run | parity | bench | decode | install | clean | help) ;;
+  demo | test | build | run | parity | bench | export | export-tokenizer | eval | decode | install | clean | help) ;;
   -h | --help) command=help ;;
   *) die "unknown command '$command'; ./run.sh help lists them" ;;
 esac
 if [[ ${1-} == -h || ${1-} == --help ]]; then
-  "help_$command"
+  "help_${command//-/_}"
   exit 0
 fi
 use_gpu_tools
-"cmd_$command" "$@"
+"cmd_${command//-/_}" "$@"

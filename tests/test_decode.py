@@ -58,6 +58,16 @@ def test_one_line(folder, tmp_path):
     assert_refused(decode(folder, "-n", 5, path), str(path), "no line 5", "4")
 
 
+def test_a_range_of_lines(folder):
+    data = b"97\n\n98 99\n100\n"
+    assert text_of(folder, data, "-n", "2-3") == b"\nbc\n"
+    assert text_of(folder, data, "-n", "1-4") == b"a\n\nbc\nd\n"
+    assert text_of(folder, data, "-n", "4-4") == b"d\n"
+    done = decode(folder, "-n", "3-5", data=data)  # what there is comes first
+    assert_refused(done, "no line 5", "4")
+    assert done.stdout == b"bc\nd\n"
+
+
 def test_file_tokenizer_and_standard_input(folder, tmp_path):
     path = tmp_path / "output.txt"
     path.write_text("97\n")
@@ -108,6 +118,10 @@ def test_bad_ids_name_line_and_column(folder, tmp_path, word, complaint):
     (["-n", "-2"], ["'-2'"]),
     (["-n", "2x"], ["'2x'"]),
     (["-n", ""], ["''"]),
+    (["-n", "3-2"], ["'3-2'"]),
+    (["-n", "2-"], ["'2-'"]),
+    (["-n", "2--3"], ["'2--3'"]),
+    (["-n", "2-3-4"], ["'2-3-4'"]),
     (["-q"], ["unknown argument '-q'", "decode -h"]),
     (["a", "b"], ["'a' and 'b'"]),
 ])

@@ -1,6 +1,8 @@
 """tokenizer.cpp against tiktoken, id for id, on random texts; and the tools that feed it: the vocabulary's export and the
 table of Unicode classes. Needs o200k_base.tiktoken in the folder GETP_VOCAB (default: ../shared/vocab).
 GETP_TEST_FULL=1 compares six times as many texts."""
+import base64
+import json
 import os
 import random
 import shutil
@@ -16,6 +18,7 @@ tiktoken = pytest.importorskip("tiktoken", reason="needs the Python package tikt
 
 ROOT = Path(__file__).resolve().parent.parent
 RANKS = Path(os.environ.get("GETP_VOCAB", ROOT / "../shared/vocab")) / "o200k_base.tiktoken"
+needs_ranks = pytest.mark.skipif(not RANKS.is_file(), reason=f"needs o200k_base.tiktoken in {RANKS.parent}: set GETP_VOCAB")
 TIKTOKEN_CACHE_NAME = "fb374d419588a4632f3f557e76b4b70aebbca790"  # how tiktoken's cache names that file
 TEXTS = 144_000 if os.environ.get("GETP_TEST_FULL") == "1" else 24_000
 
@@ -179,6 +182,59 @@ def test_export_is_the_same_from_tiktoken(encoding, tokenizer_bin, tmp_path):
     assert (done.returncode, done.stderr) == (0, "")
     assert path.read_bytes() == tokenizer_bin.read_bytes()
     assert [entry.name for entry in tmp_path.iterdir()] == ["tokenizer.bin"]
+
+
+def tokenizer_json(ranks):
+    """What a snapshot's tokenizer.json holds of the vocabulary: bytes as letters, special tokens up to 200018."""
+    letter_of, next_letter = {}, 256
+    for byte in range(256):
+        visible = 33 <= byte <= 126 or byte >= 161 and byte != 173
+        letter_of[byte] = chr(byte if visible else next_letter)
+        next_letter += not visible
+    vocabulary = {"".join(letter_of[byte] for byte in base64.b64decode(text)): int(rank)
+                  for text, rank in map(bytes.split, ranks.splitlines())}
+    names = {199998: "<|startoftext|>", 199999: "<|endoftext|>", 200002: "<|return|>", 200003: "<|constrain|>",
+             200005: "<|channel|>", 200006: "<|start|>", 200007: "<|end|>", 200008: "<|message|>", 200012: "<|call|>",
+             200018: "<|endofprompt|>"}
+    added = [{"id": token, "content": names.get(token, f"<|reserved_{token}|>")} for token in range(199998, 200019)]
+    return {"model": {"type": "BPE", "vocab": vocabulary, "merges": []}, "added_tokens": added}
+
+
+@needs_ranks
+def test_export_is_the_same_from_a_snapshot(tokenizer_bin, tmp_path):
+    (tmp_path / "tokenizer.json").write_text(json.dumps(tokenizer_json(RANKS.read_bytes())))
+    subprocess.run([sys.executable, ROOT / "tools/export_tokenizer.py", "-o", tmp_path / "t.bin", "--snapshot", tmp_path],
+                   check=True)
+    assert (tmp_path / "t.bin").read_bytes() == tokenizer_bin.read_bytes()
+
+
+def lose_a_token(tokenizer):
+    tokenizer["model"]["vocab"].pop(next(text for text, rank in tokenizer["model"]["vocab"].items() if rank == 1000))
+
+
+def swap_two_tokens(tokenizer):
+    vocabulary = tokenizer["model"]["vocab"]
+    first, second = (next(text for text, rank in vocabulary.items() if rank == wanted) for wanted in (1000, 1001))
+    vocabulary[first], vocabulary[second] = 1001, 1000
+
+
+@needs_ranks
+@pytest.mark.parametrize("damage, named", [
+    (lose_a_token, "token 1000 is missing"),
+    (swap_two_tokens, "sha256"),
+    (lambda tokenizer: tokenizer["added_tokens"][0].update(content="<s>"), "199998"),
+    (lambda tokenizer: tokenizer["model"]["vocab"].update({" plain space": 5}), "token 5"),
+    (lambda tokenizer: tokenizer.pop("model"), "not a tokenizer.json"),
+])
+def test_export_of_another_tokenizer(tmp_path, damage, named):
+    tokenizer = tokenizer_json(RANKS.read_bytes())
+    damage(tokenizer)
+    (tmp_path / "tokenizer.json").write_text(json.dumps(tokenizer))
+    done = subprocess.run([sys.executable, ROOT / "tools/export_tokenizer.py", "--snapshot", "tokenizer.json", "-o", "t.bin"],
+                          cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 1 and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
+    assert named in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["tokenizer.json"]
 
 
 @pytest.mark.parametrize("options, named", [

@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
 """Writes tokenizer.bin, the vocabulary of o200k_harmony (gpt-oss), for read_tokenizer of tokenizer.hpp.
 
-The merge ranks come from the Python package tiktoken, which downloads them once, or with --ranks, offline, from a copy
-of OpenAI's o200k_base.tiktoken.
+The merge ranks come from the Python package tiktoken, which downloads them once; or, offline, with --snapshot from the
+tokenizer.json of a model's snapshot, or with --ranks from a copy of OpenAI's o200k_base.tiktoken. All give the same file.
 """
 import argparse
 import base64
 import contextlib
 import hashlib
+import json
 import os
 import struct
 import sys
@@ -50,6 +51,46 @@ def tokens_of_file(path):
     for line in data.splitlines():
         text, rank = line.split()
         tokens[int(rank)] = base64.b64decode(text)
+    return tokens
+
+
+def byte_letters():
+    """The letter that tokenizer.json has for each byte: printable ones stand for themselves, the others in ascending order
+    for 256 and up (byte-level BPE of GPT-2, as the library tokenizers has it)."""
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(256) if byte not in printable]
+    return {chr(byte): byte for byte in printable} | {chr(256 + i): byte for i, byte in enumerate(others)}
+
+
+def tokens_of_snapshot(snapshot):
+    path = snapshot / "tokenizer.json" if snapshot.is_dir() else snapshot
+    try:
+        tokenizer = json.loads(path.read_text(encoding="utf-8"))
+        model, added = tokenizer["model"], tokenizer["added_tokens"]
+        vocabulary = {text: int(token) for text, token in model["vocab"].items()}
+        special = {int(each["id"]): each["content"] for each in added}
+    except OSError as error:
+        fail(f"{path}: cannot read the tokenizer: {error.strerror}; give a snapshot's folder with --snapshot")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        fail(f"{path}: not a tokenizer.json ({type(error).__name__}: {first_line(error)}); download it again")
+    for token, text in special.items():
+        # 200018 has a name of o200k_base, too
+        if token < FIRST_SPECIAL or text != special_text(token) and (token, text) != (200018, "<|endofprompt|>"):
+            fail(f"{path}: token {token} is {text!r}: not the tokenizer of gpt-oss")
+    letters = byte_letters()
+    tokens = [None] * FIRST_SPECIAL
+    for text, token in vocabulary.items():
+        if token in special or special_text(token) == text:
+            continue
+        if not 0 <= token < FIRST_SPECIAL or tokens[token] is not None or not set(text) <= letters.keys():
+            fail(f"{path}: token {token}, {text!r}: not the tokenizer of gpt-oss")
+        tokens[token] = bytes(letters[letter] for letter in text)
+    if None in tokens:
+        fail(f"{path}: token {tokens.index(None)} is missing: not the tokenizer of gpt-oss")
+    ranks = "".join(f"{base64.b64encode(text).decode()} {rank}\n" for rank, text in enumerate(tokens)).encode()
+    digest = hashlib.sha256(ranks).hexdigest()
+    if digest != RANKS_SHA256:
+        fail(f"{path}: its ranks are not those of o200k_base (sha256 {digest}, not {RANKS_SHA256}); download it again")
     return tokens
 
 
@@ -98,10 +139,14 @@ def write_tokenizer(path, ordinary):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="tokenizer.bin to write")
-    parser.add_argument("--ranks", type=Path, metavar="FILE",
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument("--snapshot", type=Path, metavar="FOLDER",
+                        help="folder with tokenizer.json, instead of the package tiktoken")
+    source.add_argument("--ranks", type=Path, metavar="FILE",
                         help="o200k_base.tiktoken, instead of the package tiktoken")
     arguments = parser.parse_args()
-    ordinary = tokens_of_file(arguments.ranks) if arguments.ranks else tokens_of_tiktoken()
+    ordinary = (tokens_of_snapshot(arguments.snapshot) if arguments.snapshot
+                else tokens_of_file(arguments.ranks) if arguments.ranks else tokens_of_tiktoken())
     write_tokenizer(arguments.output, ordinary)
     print(f"{arguments.output}: {VOCAB_SIZE} tokens of o200k_harmony")
 

@@ -1,0 +1,114 @@
+"""tools/evaluate.py: figures worked out by hand, and that nothing is scored that does not belong together."""
+
+import json
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tools"))
+pytest.importorskip("tqdm")
+pytest.importorskip("nltk")
+import evaluate  # noqa: E402
+
+
+def run(folder, *arguments):
+    return subprocess.run([sys.executable, ROOT / "tools" / "evaluate.py", *map(str, arguments)], cwd=folder,
+                          capture_output=True, text=True)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Tokens 0 to 3: "the", " cat", " sat", a NUL byte. References and a submission of three requests."""
+    words = [b"the", b" cat", b" sat", b"<0x00>"]
+    (tmp_path / "tokenizer.bin").write_bytes(struct.pack("<i", 6) + b"".join(
+        struct.pack("<fi", rank, len(word)) + word for rank, word in enumerate(words)))
+    (tmp_path / "references.txt").write_text("0 1 2\n0 1 2 1\n2\n")
+    (tmp_path / "output.txt").write_text("0 1 2\n0 2 2 1 0 2\n\n")
+    return tmp_path
+
+
+def test_figures(folder):
+    done = run(folder, "output.txt", "references.txt", "--json", "out.json")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "3 requests, 1 fully equal" in done.stdout
+    figures = json.loads((folder / "out.json").read_text())
+    same, other, empty = figures["requests"]
+    assert same == {"prefix": 1, "prefix_tokens": 3, "equal": 1, "f1": 1, "distinct-1": 1, "distinct-2": 1, "repetition": 0,
+                    "tokens": 3, "length": 1}
+    assert other["prefix_tokens"] == 1 and other["prefix"] == 0.25 and other["equal"] == 0
+    assert other["f1"] == pytest.approx(2 * 3 / 10)  # 0, 1 and one 2 of both
+    assert other["distinct-1"] == pytest.approx(3 / 6) and other["distinct-2"] == pytest.approx(4 / 5)
+    assert other["length"] == 1.5 and other["repetition"] == 0
+    assert empty["prefix"] == empty["f1"] == empty["equal"] == empty["length"] == 0
+    assert figures["summary"]["equal"]["mean"] == pytest.approx(1 / 3)
+    assert figures["summary"]["prefix_tokens"] == {"mean": pytest.approx(4 / 3), "median": 1, "least": 0, "most": 3}
+
+
+def test_the_first_alone(folder):
+    (folder / "references.txt").write_text("0 1 2\n0 1\n")
+    done = run(folder, "output.txt", "references.txt", "--first", "1")
+    assert done.returncode == 0 and "1 requests, 1 fully equal" in done.stdout
+
+
+def test_repetition_counts_grams_that_came_back():
+    assert evaluate.repetition([1, 2, 3, 4] * 3) == pytest.approx(1 - 4 / 9)
+    assert evaluate.repetition([1, 2, 3]) == 0
+
+
+def test_meteor_against_its_formula():
+    """Precision, recall, chunks by hand: Banerjee and Lavie 2005, with nltk's weights (alpha 0.9, beta 3, gamma 0.5)."""
+    def by_hand(matches, submission, reference, chunks):
+        precision, recall = matches / submission, matches / reference
+        mean = precision * recall / (0.9 * precision + 0.1 * recall)
+        return mean * (1 - 0.5 * (chunks / matches) ** 3)
+
+    assert evaluate.meteor("the cat sat", "the cat sat") == pytest.approx(by_hand(3, 3, 3, 1))
+    assert evaluate.meteor("sat the cat quietly", "the cat sat") == pytest.approx(by_hand(3, 4, 3, 2))
+    assert evaluate.meteor("cats", "cat") == pytest.approx(by_hand(1, 1, 1, 1))  # a stem
+    assert evaluate.meteor("feline", "cat") == 0  # no synonyms
+    assert evaluate.meteor("", "") == 1 and evaluate.meteor("", "cat") == 0
+
+
+def test_texts_of_tokens(folder):
+    done = run(folder, "output.txt", "references.txt", "-z", "tokenizer.bin", "--json", "out.json")
+    assert done.returncode == 0, done.stderr
+    same, other, empty = json.loads((folder / "out.json").read_text())["requests"]
+    assert same["meteor"] == pytest.approx(evaluate.meteor("the cat sat", "the cat sat"))
+    assert other["meteor"] == pytest.approx(evaluate.meteor("the sat sat catthe sat", "the cat sat cat"))
+    assert empty["meteor"] == 0
+    assert evaluate.text_of([0, 3, 1, 200002], evaluate.read_tokenizer(folder / "tokenizer.bin") + [b""] * 200000, "") == "the\0 cat"
+
+
+def test_thresholds(folder):
+    (folder / "bounds.json").write_text('{"equal": 0.33, "length": [0.5, 0.9]}')
+    assert run(folder, "output.txt", "references.txt", "--thresholds", "bounds.json").returncode == 0
+    for bounds in ('{"equal": 0.34}', '{"length": [0.5, 0.8]}', '{"length": [0.9, 2]}'):
+        (folder / "bounds.json").write_text(bounds)
+        done = run(folder, "output.txt", "references.txt", "--thresholds", "bounds.json")
+        assert done.returncode == 1 and "MISSED" in done.stdout, bounds
+
+
+@pytest.mark.parametrize("change, arguments, expected", [
+    (lambda f: (f / "output.txt").write_text("0 1 2\n0\n"), [], "2 requests, references.txt 3"),
+    (lambda f: (f / "output.txt").write_text("0 1 2\n0\n1\n2\n"), [], "4 requests, references.txt 3"),
+    (lambda f: (f / "output.txt").write_text("0 1\n0 x\n1\n"), [], "line 2"),
+    (lambda f: (f / "output.txt").write_bytes(b"\xff\n"), [], "not token ids"),
+    (lambda f: (f / "output.txt").write_text(""), [], "no requests"),
+    (lambda f: (f / "output.txt").unlink(), [], "output.txt"),
+    (lambda f: (f / "output.txt").write_text("0\n9\n1\n"), ["-z", "tokenizer.bin"], "line 2: token id 9"),
+    (lambda f: (f / "tokenizer.bin").write_bytes(b"1234567890"), ["-z", "tokenizer.bin"], "no tokenizer.bin"),
+    (lambda f: (f / "t.json").write_text("[1]"), ["--thresholds", "t.json"], "not thresholds"),
+    (lambda f: (f / "t.json").write_text('{"bleu": 1}'), ["--thresholds", "t.json"], "bleu"),
+    (lambda f: None, ["--bert-model", "."], "-z"),
+    (lambda f: None, ["--first", "4"], "3 requests, not 4"),
+])
+def test_faults(folder, change, arguments, expected):
+    change(folder)
+    done = run(folder, "output.txt", "references.txt", "--json", "out.json", *arguments)
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1 and expected in done.stderr
+    assert not (folder / "out.json").exists()

@@ -1,0 +1,337 @@
+"""tools/export_model.py: every layout of a snapshot gives the same model.bin; faults are one line and no file."""
+
+import hashlib
+import json
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+ml_dtypes = pytest.importorskip("ml_dtypes")
+safetensors_numpy = pytest.importorskip("safetensors.numpy")
+BF16 = ml_dtypes.bfloat16
+
+V, H, E, TOP, I, L, HEAD_DIM, HEADS, KV_HEADS = 50, 64, 4, 2, 32, 3, 16, 6, 2
+A, KV = HEADS * HEAD_DIM, KV_HEADS * HEAD_DIM
+FP4 = [0, 0.5, 1, 1.5, 2, 3, 4, 6, -0.0, -0.5, -1, -1.5, -2, -3, -4, -6]
+HF_CONFIG = {"vocab_size": V, "hidden_size": H, "num_local_experts": E, "num_experts_per_tok": TOP,
+             "intermediate_size": I, "num_hidden_layers": L, "head_dim": HEAD_DIM, "num_attention_heads": HEADS,
+             "num_key_value_heads": KV_HEADS, "initial_context_length": 4096, "rope_theta": 150000,
+             "rope_scaling": {"factor": 32.0, "rope_type": "yarn"}, "sliding_window": 128, "swiglu_limit": 7.0,
+             "model_type": "gpt_oss"}
+OPENAI_CONFIG = {"vocab_size": V, "hidden_size": H, "num_experts": E, "experts_per_token": TOP, "intermediate_size": I,
+                 "num_hidden_layers": L, "head_dim": HEAD_DIM, "num_attention_heads": HEADS,
+                 "num_key_value_heads": KV_HEADS, "initial_context_length": 4096, "rope_theta": 150000.0,
+                 "rope_scaling_factor": 32.0, "sliding_window": 128, "swiglu_limit": 7.0}
+
+
+class Weights:
+    """A random model: what is not an expert is exact in BF16, experts are MXFP4's blocks, scales and their values."""
+
+    def __init__(self, seed=1):
+        random = np.random.default_rng(seed)
+
+        def bf16(*shape):
+            return random.standard_normal(shape).astype(BF16)
+
+        def mxfp4(d, n):
+            blocks = random.integers(0, 256, (E, d, n // 32, 16), dtype=np.uint8)
+            scales = random.integers(110, 130, (E, d, n // 32), dtype=np.uint8)
+            values = np.empty((E, d, n // 32, 32), np.float32)
+            for low in (0, 1):  # the low half of a byte comes first
+                values[..., low::2] = np.array(FP4, np.float32)[blocks >> 4 if low else blocks & 15]
+            return blocks, scales, (values * 2.0 ** (scales.astype(np.float64) - 127)[..., None]).astype(
+                np.float32).reshape(E, d, n)
+
+        self.embedding, self.unembedding, self.norm = bf16(V, H), bf16(V, H), bf16(H)
+        self.layers = [dict(rms_attn=bf16(H), rms_ffn=bf16(H), q=bf16(A, H), k=bf16(KV, H), v=bf16(KV, H), bq=bf16(A),
+                            bk=bf16(KV), bv=bf16(KV), o=bf16(H, A), bo=bf16(H), sinks=bf16(HEADS), router=bf16(E, H),
+                            brouter=bf16(E), mlp1=mxfp4(2 * I, H), b1=bf16(E, 2 * I), mlp2=mxfp4(H, I), b2=bf16(E, H))
+                       for _ in range(L)]
+
+    def model(self, seq_len=2048):
+        """model.bin by the contract."""
+        header = struct.pack("<11i2fif", V, H, E, TOP, I, L, HEAD_DIM, HEADS, KV_HEADS, seq_len, 4096, 150000, 32, 128, 7)
+        parts = [self.embedding, self.unembedding]
+
+        def each(*names):
+            parts.extend(layer[name] for layer in self.layers for name in names)
+
+        each("rms_attn")
+        each("rms_ffn")
+        parts.append(self.norm)
+        for names in (["q", "k", "v"], ["bq", "bk", "bv"], ["o"], ["bo"], ["sinks"], ["router"], ["brouter"]):
+            each(*names)
+        parts.extend(layer["mlp1"][2] for layer in self.layers)
+        each("b1")
+        parts.extend(layer["mlp2"][2] for layer in self.layers)
+        each("b2")
+        return header + b"".join(np.asarray(part, np.float32).tobytes() for part in parts)
+
+    def openai(self):
+        tensors = {"embedding.weight": self.embedding, "unembedding.weight": self.unembedding, "norm.scale": self.norm}
+        for i, layer in enumerate(self.layers):
+            own = {"attn.norm.scale": layer["rms_attn"], "mlp.norm.scale": layer["rms_ffn"], "attn.sinks": layer["sinks"],
+                   "attn.qkv.weight": np.concatenate([layer["q"], layer["k"], layer["v"]]),
+                   "attn.qkv.bias": np.concatenate([layer["bq"], layer["bk"], layer["bv"]]),
+                   "attn.out.weight": layer["o"], "attn.out.bias": layer["bo"], "mlp.gate.weight": layer["router"],
+                   "mlp.gate.bias": layer["brouter"], "mlp.mlp1_weight.blocks": layer["mlp1"][0],
+                   "mlp.mlp1_weight.scales": layer["mlp1"][1], "mlp.mlp1_bias": layer["b1"],
+                   "mlp.mlp2_weight.blocks": layer["mlp2"][0], "mlp.mlp2_weight.scales": layer["mlp2"][1],
+                   "mlp.mlp2_bias": layer["b2"]}
+            tensors.update({f"block.{i}.{name}": value for name, value in own.items()})
+        return tensors
+
+    def hugging_face(self, packed=True, fused=False, dtype=BF16):
+        tensors = {"model.embed_tokens.weight": self.embedding, "lm_head.weight": self.unembedding,
+                   "model.norm.weight": self.norm}
+        for i, layer in enumerate(self.layers):
+            own = {"input_layernorm.weight": layer["rms_attn"], "post_attention_layernorm.weight": layer["rms_ffn"],
+                   "self_attn.sinks": layer["sinks"], "self_attn.o_proj.weight": layer["o"],
+                   "self_attn.o_proj.bias": layer["bo"], "mlp.router.weight": layer["router"],
+                   "mlp.router.bias": layer["brouter"], "mlp.experts.gate_up_proj_bias": layer["b1"],
+                   "mlp.experts.down_proj_bias": layer["b2"]}
+            if fused:
+                own["self_attn.qkv_proj.weight"] = np.concatenate([layer["q"], layer["k"], layer["v"]])
+                own["self_attn.qkv_proj.bias"] = np.concatenate([layer["bq"], layer["bk"], layer["bv"]])
+            else:
+                for part in "qkv":
+                    own[f"self_attn.{part}_proj.weight"], own[f"self_attn.{part}_proj.bias"] = layer[part], layer["b" + part]
+            for name, part in (("gate_up_proj", "mlp1"), ("down_proj", "mlp2")):
+                if packed:
+                    own[f"mlp.experts.{name}_blocks"], own[f"mlp.experts.{name}_scales"] = layer[part][:2]
+                else:
+                    own[f"mlp.experts.{name}"] = np.ascontiguousarray(layer[part][2].transpose(0, 2, 1))
+            tensors.update({f"model.layers.{i}.{name}": value for name, value in own.items()})
+        return {name: value if value.dtype == np.uint8 else np.asarray(value, dtype) for name, value in tensors.items()}
+
+
+def write(folder, tensors, config, files=1):
+    folder.mkdir(exist_ok=True)
+    (folder / "config.json").write_text(json.dumps(config))
+    names = sorted(tensors, key=lambda name: hashlib.md5(name.encode()).hexdigest())  # no order that helps
+    if files == 1:
+        safetensors_numpy.save_file(tensors, folder / "model.safetensors")
+        return folder
+    where = {name: f"model-{i % files + 1:05}-of-{files:05}.safetensors" for i, name in enumerate(names)}
+    for file in set(where.values()):
+        safetensors_numpy.save_file({name: tensors[name] for name in names if where[name] == file}, folder / file)
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": where}))
+    return folder
+
+
+def run(*arguments, **options):
+    return subprocess.run([sys.executable, ROOT / "tools" / "export_model.py", *map(str, arguments)], capture_output=True,
+                          text=True, **options)
+
+
+def export(snapshot, output, *more):
+    done = run(snapshot, "-o", output, *more)
+    assert done.returncode == 0, done.stderr
+    return output.read_bytes(), done.stdout
+
+
+@pytest.fixture(scope="module")
+def weights():
+    return Weights()
+
+
+LAYOUTS = {
+    "openai": lambda w: (w.openai(), OPENAI_CONFIG),
+    "hugging-face-mxfp4": lambda w: (w.hugging_face(), HF_CONFIG),
+    "hugging-face-mxfp4-fused": lambda w: (w.hugging_face(fused=True), HF_CONFIG),
+    "hugging-face-bf16": lambda w: (w.hugging_face(packed=False), HF_CONFIG),
+    "hugging-face-fp32": lambda w: (w.hugging_face(packed=False, dtype=np.float32), HF_CONFIG),
+}
+
+
+@pytest.mark.parametrize("files", [1, 3])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_every_layout(layout, files, weights, tmp_path):
+    data, printed = export(write(tmp_path / "snapshot", *LAYOUTS[layout](weights), files), tmp_path / "model.bin")
+    assert data == weights.model()
+    assert hashlib.sha256(data).hexdigest() in printed
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model.bin", "model.bin.sha256", "snapshot"]
+
+
+def test_pieces_of_tensors(weights, tmp_path, monkeypatch):
+    """Chunks much smaller than a tensor, in more threads than there are chunks, give the same file."""
+    write(tmp_path / "snapshot", *LAYOUTS["openai"](weights))
+    code = (f"import sys; sys.path.insert(0, {str(ROOT / 'tools')!r}); import export_model; export_model.CHUNK_BYTES = 3000; "
+            "export_model.main()")
+    done = subprocess.run([sys.executable, "-c", code, tmp_path / "snapshot", "-o", tmp_path / "model.bin", "--threads", "5"],
+                          capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "model.bin").read_bytes() == weights.model()
+
+
+def test_seq_len(weights, tmp_path):
+    tensors, config = LAYOUTS["openai"](weights)
+    for given, options, expected in (({}, [], 2048), ({"max_seq_len": 777}, [], 777), ({"max_seq_len": 777}, ["--seq-len", 99], 99)):
+        data, _ = export(write(tmp_path / "snapshot", tensors, {**config, **given}), tmp_path / "model.bin", *options)
+        assert data == weights.model(expected)
+
+
+def test_config_of_transformers_5(weights, tmp_path):
+    """rope_parameters, whole numbers as such, and no swiglu_limit."""
+    tensors, config = LAYOUTS["hugging-face-mxfp4"](weights)
+    config = {**config, "rope_parameters": {"rope_theta": 150000, "factor": 32, "original_max_position_embeddings": 4096}}
+    for name in ("rope_theta", "rope_scaling", "initial_context_length", "swiglu_limit"):
+        del config[name]
+    data, _ = export(write(tmp_path / "snapshot", tensors, config), tmp_path / "model.bin")
+    assert data == weights.model()
+
+
+def test_verify(weights, tmp_path):
+    model = tmp_path / "model.bin"
+    export(write(tmp_path / "snapshot", *LAYOUTS["openai"](weights)), model)
+    assert run("--verify", model).returncode == 0
+    assert subprocess.run(["sha256sum", "-c", "model.bin.sha256"], cwd=tmp_path, capture_output=True).returncode == 0
+    data = bytearray(model.read_bytes())
+    data[len(data) // 2] ^= 1
+    model.write_bytes(data)
+    done = run("--verify", model)
+    assert done.returncode == 1 and "sha256" in done.stderr and done.stderr.count("\n") == 1
+    assert run("--verify", tmp_path / "other.bin").returncode == 1
+
+
+def without(name):
+    def change(tensors, config, folder):
+        del tensors[name]
+    return change
+
+
+def with_tensor(name, value):
+    def change(tensors, config, folder):
+        tensors[name] = value
+    return change
+
+
+def with_setting(name, value):
+    def change(tensors, config, folder):
+        config.update({name: value}) if value is not None else config.pop(name)
+    return change
+
+
+FAULTS = {
+    "missing tensor": (without("block.1.attn.sinks"), "block.1.attn.sinks"),
+    "missing scales": (without("block.2.mlp.mlp2_weight.scales"), "block.2.mlp.mlp2_weight.scales"),
+    "extra tensor": (with_tensor("block.0.attn.extra", np.zeros(3, np.float32)), "block.0.attn.extra"),
+    "extra layer": (with_tensor(f"block.{L}.attn.sinks", np.zeros(HEADS, np.float32)), f"block.{L}.attn.sinks"),
+    "wrong shape": (with_tensor("norm.scale", np.zeros(H + 1, np.float32)), "norm.scale has shape [65]"),
+    "wrong dtype": (with_tensor("norm.scale", np.zeros(H, np.int32)), "norm.scale is I32"),
+    "experts that are no bytes": (with_tensor("block.0.mlp.mlp1_weight.blocks",
+                                              np.zeros((E, 2 * I, H // 32, 16), np.float32)), "is F32, not U8"),
+    "scale of NaN": (with_tensor("block.0.mlp.mlp1_weight.scales", np.full((E, 2 * I, H // 32), 255, np.uint8)), "255"),
+    "no hidden size": (with_setting("hidden_size", None), "no hidden_size"),
+    "hidden size of another model": (with_setting("hidden_size", 32), "embedding.weight has shape"),
+    "text for a number": (with_setting("vocab_size", "50"), "vocab_size"),
+    "half a layer": (with_setting("num_hidden_layers", 2.5), "num_hidden_layers"),
+    "another epsilon": (with_setting("rms_norm_eps", 1e-6), "rms_norm_eps"),
+    "rotation that is truncated": (with_setting("rope_scaling", {"truncate": True}), "rope_scaling.truncate"),
+    "windows elsewhere": (with_setting("layer_types", ["full_attention", "sliding_attention", "full_attention"]), "layer_types"),
+    "too many experts a token": (with_setting("experts_per_token", 5), "5 experts"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_faults(fault, weights, tmp_path):
+    change, expected = FAULTS[fault]
+    tensors, config = LAYOUTS["openai"](weights)
+    config = dict(config)
+    change(tensors, config, None)
+    check_fault(write(tmp_path / "snapshot", tensors, config), tmp_path / "model.bin", expected)
+
+
+def check_fault(snapshot, output, *expected):
+    done = run(snapshot, "-o", output)
+    assert done.returncode == 1 and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1, done.stderr
+    for text in expected:
+        assert text in done.stderr, done.stderr
+    assert not list(output.parent.glob(output.name + "*"))
+
+
+def test_damaged_files(weights, tmp_path):
+    folder = write(tmp_path / "snapshot", *LAYOUTS["openai"](weights), files=2)
+    output, second = tmp_path / "model.bin", folder / "model-00002-of-00002.safetensors"
+    whole = second.read_bytes()
+    second.write_bytes(whole[:-100])
+    check_fault(folder, output, second.name, "cut off")
+    second.write_bytes(b"GGUF" + whole)
+    check_fault(folder, output, second.name)
+    second.write_bytes(whole[:5])
+    check_fault(folder, output, second.name)
+    second.unlink()
+    check_fault(folder, output, second.name, "not there")
+    (folder / "model.safetensors.index.json").write_text("{}")
+    check_fault(folder, output, "index")
+    (folder / "config.json").write_text("{")
+    check_fault(folder, output, "config.json")
+    check_fault(tmp_path / "nowhere", output, "nowhere")
+    (tmp_path / "empty").mkdir()
+    check_fault(tmp_path / "empty", output, "config.json")
+
+
+def test_the_same_tensor_twice(weights, tmp_path):
+    tensors, config = LAYOUTS["openai"](weights)
+    folder = write(tmp_path / "snapshot", tensors, config)
+    safetensors_numpy.save_file({"norm.scale": tensors["norm.scale"]}, folder / "more.safetensors")
+    check_fault(folder, tmp_path / "model.bin", "norm.scale", "too")
+
+
+def test_a_part_left_by_an_interrupted_export_is_replaced(weights, tmp_path):
+    (tmp_path / "model.bin.part").write_bytes(b"half")
+    data, _ = export(write(tmp_path / "snapshot", *LAYOUTS["openai"](weights)), tmp_path / "model.bin")
+    assert data == weights.model() and not (tmp_path / "model.bin.part").exists()
+
+
+def test_output_that_cannot_be_written(weights, tmp_path):
+    folder = write(tmp_path / "snapshot", *LAYOUTS["openai"](weights))
+    check_fault(folder, tmp_path / "nowhere" / "model.bin", "nowhere")
+
+
+def snapshot_of(model, folder):
+    """A model.bin as transformers would save it in BF16."""
+    data = model.read_bytes()
+    v, h, e, k, i, n_layers, head_dim, heads, kv_heads, seq_len, context, theta, factor, window, limit = struct.unpack_from(
+        "<11i2fif", data)
+    a, kv, at = heads * head_dim, kv_heads * head_dim, 60
+
+    def take(*shape):
+        nonlocal at
+        values = np.frombuffer(data, np.float32, int(np.prod(shape)), at).reshape(shape)
+        at += values.nbytes
+        return values.astype(BF16)
+
+    tensors = {"model.embed_tokens.weight": take(v, h), "lm_head.weight": take(v, h)}
+    stacks = {"input_layernorm.weight": take(n_layers, h), "post_attention_layernorm.weight": take(n_layers, h)}
+    tensors["model.norm.weight"] = take(h)
+    for kind, more in (("weight", (h,)), ("bias", ())):
+        qkv = take(n_layers, a + 2 * kv, *more)
+        for part, begin, end in (("q", 0, a), ("k", a, a + kv), ("v", a + kv, a + 2 * kv)):
+            stacks[f"self_attn.{part}_proj.{kind}"] = qkv[:, begin:end]
+    for name, *shape in (("self_attn.o_proj.weight", h, a), ("self_attn.o_proj.bias", h), ("self_attn.sinks", heads),
+                         ("mlp.router.weight", e, h), ("mlp.router.bias", e), ("mlp.experts.gate_up_proj", e, 2 * i, h),
+                         ("mlp.experts.gate_up_proj_bias", e, 2 * i), ("mlp.experts.down_proj", e, h, i),
+                         ("mlp.experts.down_proj_bias", e, h)):
+        values = take(n_layers, *shape)
+        stacks[name] = values.transpose(0, 1, 3, 2) if len(shape) == 3 else values
+    assert at == len(data)
+    for name, stack in stacks.items():
+        for layer in range(n_layers):
+            tensors[f"model.layers.{layer}.{name}"] = np.ascontiguousarray(stack[layer])
+    return write(folder, tensors, {
+        "vocab_size": v, "hidden_size": h, "num_local_experts": e, "num_experts_per_tok": k, "intermediate_size": i,
+        "num_hidden_layers": n_layers, "head_dim": head_dim, "num_attention_heads": heads, "num_key_value_heads": kv_heads,
+        "max_seq_len": seq_len, "sliding_window": window, "swiglu_limit": limit,
+        "rope_parameters": {"rope_theta": theta, "factor": factor, "original_max_position_embeddings": context}}, files=2)
+
+
+def test_a_model_of_the_models_tool_comes_back(seven_m, tmp_path):
+    """The model that the other tests run, by way of a snapshot, is the same to the last byte."""
+    data, _ = export(snapshot_of(seven_m.model, tmp_path / "snapshot"), tmp_path / "model.bin")
+    assert hashlib.sha256(data).hexdigest() == hashlib.sha256(seven_m.model.read_bytes()).hexdigest()

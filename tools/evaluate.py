@@ -1,0 +1,235 @@
+#!/usr/bin/env python3
+"""Compares a submission, an output.txt of token ids, with references, another one, request by request.
+
+    evaluate.py SUBMISSION REFERENCES [-z tokenizer.bin] [--first N] [--thresholds FILE] [--json FILE] [--bert-model FOLDER]
+
+Both files must hold the same number of requests; --first N compares the first N of each. Exit code 1 if a mean misses its threshold, 2 on a fault.
+
+  prefix         tokens before the first that differs, as a share of the reference's (1: all of them)
+  equal          1 where the request is token for token the reference
+  f1             F1 of the tokens as a bag (SQuAD's, on token ids)
+  meteor         METEOR of the texts' words by nltk: exact and stemmed matches, no synonyms; needs -z
+  bert           BERTScore's F1 of the texts; needs -z, the package bert-score and a model's folder
+  distinct-1, -2 different tokens, or pairs of neighbours, by all of the submission's
+  repetition     share of the submission's 4-grams that were there before
+  length         tokens of the submission by those of the reference
+
+Thresholds: a JSON object of lowest means, and highest as [lowest, highest]: {"equal": 0.99, "length": [0.9, 1.1]}.
+"""
+
+import argparse
+import json
+import statistics
+import struct
+import sys
+from collections import Counter
+from pathlib import Path
+
+from tqdm import tqdm
+
+STOP_TOKENS = {199999, 200002}
+
+
+class Fault(Exception):
+    """What is wrong with the input, in one line."""
+
+
+def read_ids(path):
+    requests = []
+    try:
+        with open(path, encoding="ascii") as file:
+            for number, line in enumerate(file, 1):
+                words = line.split()
+                if not all(word.isdigit() for word in words):
+                    raise Fault(f"{path}: line {number}: not token ids; give the output file of run -m getp")
+                requests.append([int(word) for word in words])
+    except OSError as error:
+        raise Fault(f"{path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise Fault(f"{path}: not token ids; give the output file of run -m getp") from None
+    if not requests:
+        raise Fault(f"{path}: no requests")
+    return requests
+
+
+def read_tokenizer(path):
+    """Bytes of each token of a tokenizer.bin (docs: CONTRACT)."""
+    try:
+        data, tokens, at = Path(path).read_bytes(), [], 4
+        while at < len(data):
+            _, length = struct.unpack_from("<fi", data, at)
+            if not 0 <= length <= len(data) - at - 8:
+                raise struct.error("cut off")
+            tokens.append(data[at + 8:at + 8 + length])
+            at += 8 + length
+    except OSError as error:
+        raise Fault(f"{path}: {error.strerror}") from None
+    except struct.error:
+        raise Fault(f"{path}: cut off, or no tokenizer.bin") from None
+    return [b"\0" if token == b"<0x00>" else token for token in tokens]
+
+
+def text_of(ids, tokens, place):
+    if ids and max(ids) >= len(tokens):
+        raise Fault(f"{place}: token id {max(ids)} is above {len(tokens) - 1}, the last of this tokenizer")
+    return b"".join(tokens[token] for token in ids if token not in STOP_TOKENS).decode("utf-8", "replace")
+
+
+# ---- metrics of one request ----------------------------------------------------------------------------------------------
+
+
+def share(part, whole, empty=1.0):
+    return part / whole if whole else empty
+
+
+def prefix_length(submission, reference):
+    for i, (ours, theirs) in enumerate(zip(submission, reference)):
+        if ours != theirs:
+            return i
+    return min(len(submission), len(reference))
+
+
+def f1(submission, reference):
+    common = sum((Counter(submission) & Counter(reference)).values())
+    return share(2 * common, len(submission) + len(reference))
+
+
+def distinct(ids, n):
+    grams = [tuple(ids[i:i + n]) for i in range(len(ids) - n + 1)]
+    return share(len(set(grams)), len(grams))
+
+
+def repetition(ids, n=4):
+    return 1 - distinct(ids, n)
+
+
+class NoSynonyms:
+    """What nltk's METEOR asks of WordNet, without its data."""
+
+    def synsets(self, _):
+        return []
+
+
+def meteor(submission, reference):
+    from nltk.translate.meteor_score import single_meteor_score
+
+    if not reference.split() or not submission.split():
+        return float(reference.split() == submission.split())
+    return single_meteor_score(reference.split(), submission.split(), wordnet=NoSynonyms())
+
+
+def bert_scores(submissions, references, folder):
+    try:
+        from bert_score import score
+    except ImportError:
+        raise Fault("--bert-model needs the Python package bert-score: pip install bert-score") from None
+    if not Path(folder).is_dir():
+        raise Fault(f"{folder}: no folder of a model for BERTScore")
+    layers = json.loads((Path(folder) / "config.json").read_text())["num_hidden_layers"]
+    return score(submissions, references, model_type=str(folder), num_layers=layers)[2].tolist()
+
+
+def metrics(submission, reference, texts):
+    same = prefix_length(submission, reference)
+    result = {"prefix": share(same, len(reference), float(not submission)), "prefix_tokens": same,
+              "equal": float(submission == reference), "f1": f1(submission, reference)}
+    if texts:
+        result["meteor"] = meteor(*texts)
+    result.update({"distinct-1": distinct(submission, 1), "distinct-2": distinct(submission, 2),
+                   "repetition": repetition(submission), "tokens": len(submission),
+                   "length": share(len(submission), len(reference), float(not submission))})
+    return result
+
+
+# ---- all of them -----------------------------------------------------------------------------------------------------------
+
+
+def first_of(requests, path, first):
+    if first and len(requests) < first:
+        raise Fault(f"{path} has {len(requests)} requests, not {first}: nothing is scored")
+    return requests[:first]
+
+
+def evaluate(submission_path, references_path, tokenizer_path=None, bert_model=None, first=None):
+    """A dictionary of metrics for each request, or each of the `first`."""
+    submission, references = (first_of(read_ids(path), path, first) for path in (submission_path, references_path))
+    if len(submission) != len(references):
+        raise Fault(f"{submission_path} has {len(submission)} requests, {references_path} {len(references)}: nothing is scored")
+    tokens = read_tokenizer(tokenizer_path) if tokenizer_path else None
+    if bert_model and not tokens:
+        raise Fault("--bert-model compares texts: give the tokenizer with -z")
+    texts = [tuple(text_of(ids, tokens, f"{path}: line {i}") for ids, path in
+                   ((ours, submission_path), (theirs, references_path)))
+             for i, (ours, theirs) in enumerate(zip(submission, references), 1)] if tokens else [None] * len(submission)
+    results = [metrics(*each) for each in tqdm(list(zip(submission, references, texts)), desc="evaluate",
+                                               disable=not sys.stderr.isatty())]
+    if bert_model:
+        for result, value in zip(results, bert_scores(*map(list, zip(*texts)), bert_model)):
+            result["bert"] = value
+    return results
+
+
+def summary(results):
+    return {name: {"mean": statistics.fmean(values), "median": statistics.median(values), "least": min(values),
+                   "most": max(values)}
+            for name in results[0] for values in [[result[name] for result in results]]}
+
+
+def read_thresholds(path, names):
+    try:
+        thresholds = json.loads(Path(path).read_text())
+        bounds = {name: (float(value[0]), float(value[1])) if isinstance(value, list) else (float(value), float("inf"))
+                  for name, value in thresholds.items()}
+    except OSError as error:
+        raise Fault(f"{path}: {error.strerror}") from None
+    except (ValueError, TypeError, AttributeError, IndexError) as error:
+        raise Fault(f"{path}: not thresholds, as {{\"equal\": 0.99}}: {error}") from None
+    unknown = sorted(set(bounds) - set(names))
+    if unknown:
+        raise Fault(f"{path}: {unknown[0]} has not been measured; there are {', '.join(names)}")
+    return bounds
+
+
+def positive(text):
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text}: expected a number from 1 on")
+    return value
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
+                                     usage=__doc__.split("\n\n")[1].strip())
+    parser.add_argument("submission", type=Path)
+    parser.add_argument("references", type=Path)
+    parser.add_argument("-z", dest="tokenizer", type=Path, metavar="FILE", help="tokenizer.bin, for what compares texts")
+    parser.add_argument("--first", type=positive, metavar="N", help="compare the first N requests of each file alone")
+    parser.add_argument("--thresholds", type=Path, metavar="FILE", help="means to reach, as JSON")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also writes all figures there, request by request")
+    parser.add_argument("--bert-model", type=Path, metavar="FOLDER", help="a model for BERTScore")
+    options = parser.parse_args()
+    try:
+        results = evaluate(options.submission, options.references, options.tokenizer, options.bert_model,
+                           options.first)
+        means = summary(results)
+        bounds = read_thresholds(options.thresholds, list(means)) if options.thresholds else {}
+        missed = [name for name, (least, most) in bounds.items() if not least <= means[name]["mean"] <= most]
+        print(f"{len(results)} requests, {sum(result['equal'] == 1 for result in results)} fully equal\n")
+        print(f"{'':14}{'mean':>10}{'median':>10}{'least':>10}{'most':>10}")
+        for name, each in means.items():
+            print(f"{name:14}" + "".join(f"{value:10.4g}" for value in each.values()) +
+                  (f"   {'MISSED' if name in missed else 'reached'}: {bounds[name][0]:g}"
+                   + (f" to {bounds[name][1]:g}" if bounds[name][1] < float("inf") else "") if name in bounds else ""))
+        if options.json:
+            options.json.write_text(json.dumps({"requests": results, "summary": means, "missed": missed}, indent=1) + "\n")
+    except Fault as fault:
+        print(f"error: {fault}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
+        return 2
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,439 @@
+#!/usr/bin/env python3
+"""Writes model.bin, which ./run reads, from a snapshot of gpt-oss: a folder with config.json and *.safetensors.
+
+    export_model.py SNAPSHOT -o model.bin [--seq-len N]
+    export_model.py --verify model.bin
+
+Layouts: OpenAI's own (block.N...), Hugging Face's (model.layers.N...); experts in MXFP4, BF16, FP16 or FP32; in one file
+or several. MXFP4 is expanded exactly. The SHA-256 goes to model.bin.sha256, which --verify and sha256sum -c read.
+"""
+
+import argparse
+import hashlib
+import json
+import math
+import os
+import struct
+import sys
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import ml_dtypes
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from tqdm import tqdm
+
+CHUNK_BYTES = 32 << 20  # of FP32 that a thread makes at a time
+FLOATS = {"F32": np.dtype(np.float32), "F16": np.dtype(np.float16), "BF16": np.dtype(ml_dtypes.bfloat16)}
+# The 16 values of FP4 (E2M1), low bits first. Source: OCP Microscaling Formats v1.0, 5.3.3.
+FP4 = np.array([0, 0.5, 1, 1.5, 2, 3, 4, 6, -0.0, -0.5, -1, -1.5, -2, -3, -4, -6], np.float32)
+FP4_PAIRS = FP4[np.stack([np.arange(256) & 15, np.arange(256) >> 4], axis=1)]  # of a byte
+HEADER = "11i2fif"  # Config of run.cpp
+
+
+class Fault(Exception):
+    """What is wrong with the input, in one line."""
+
+
+# ---- config.json -----------------------------------------------------------------------------------------------------
+
+REQUIRED = object()
+
+
+def setting(config, path, *names, default=REQUIRED):
+    """The first of the names that config.json has; a name with a dot looks into an object."""
+    for name in names:
+        value = config
+        for key in name.split("."):
+            value = value.get(key) if isinstance(value, dict) else None
+        if value is not None:
+            if isinstance(value, bool) or not isinstance(value, (int, float)):
+                raise Fault(f"{path}: {name} is {value!r}, not a number")
+            return value
+    if default is REQUIRED:
+        raise Fault(f"{path}: no {' or '.join(names)}")
+    return default
+
+
+# What forward of run.cpp has as constants: where config.json says so, it must say this.
+CONSTANTS = {
+    ("rms_norm_eps",): 1e-5, ("swiglu_alpha",): 1.702, ("rope_ntk_alpha",): 1, ("rope_ntk_beta",): 32,
+    ("rope_scaling.beta_fast", "rope_parameters.beta_fast"): 32, ("rope_scaling.beta_slow", "rope_parameters.beta_slow"): 1,
+    ("rope_scaling.truncate", "rope_parameters.truncate"): False,
+    ("rope_scaling.rope_type", "rope_parameters.rope_type"): "yarn", ("attention_bias",): True,
+    ("tie_word_embeddings",): False,
+}
+
+
+def check_constants(config, path):
+    for names, expected in CONSTANTS.items():
+        for name in names:
+            value = config
+            for key in name.split("."):
+                value = value.get(key) if isinstance(value, dict) else None
+            if value is not None and value != expected:
+                raise Fault(f"{path}: {name} is {value!r}; ./run computes with {expected!r}")
+    layers = config.get("layer_types")
+    if isinstance(layers, list) and layers != [("sliding_attention", "full_attention")[i % 2] for i in range(len(layers))]:
+        raise Fault(f"{path}: layer_types: ./run computes with a sliding window in every even layer")
+
+
+@dataclass
+class Config:
+    """The fields of Config in run.cpp, in its order."""
+
+    vocab_size: int
+    hidden_dim: int
+    n_experts: int
+    experts_per_token: int
+    intermediate_dim: int
+    n_layers: int
+    head_dim: int
+    n_attn_heads: int
+    n_kv_heads: int
+    seq_len: int
+    initial_context_length: int
+    rope_theta: float
+    rope_scaling_factor: float
+    sliding_window: int
+    swiglu_limit: float
+
+    @classmethod
+    def read(cls, snapshot, seq_len):
+        path = snapshot / "config.json"
+        try:
+            config = json.loads(path.read_text())
+        except OSError as error:
+            raise Fault(f"{path}: {error.strerror}") from None
+        except ValueError as error:
+            raise Fault(f"{path}: no JSON: {error}") from None
+        if not isinstance(config, dict):
+            raise Fault(f"{path}: not an object")
+        check_constants(config, path)
+
+        def get(*names, **default):
+            return setting(config, path, *names, **default)
+
+        def whole(*names, least=1, **default):
+            value = get(*names, **default)
+            if value != int(value) or not least <= value < 2**31:
+                raise Fault(f"{path}: {names[0]} is {value}, not a whole number from {least} on")
+            return int(value)
+
+        made = cls(
+            vocab_size=whole("vocab_size"), hidden_dim=whole("hidden_size"),
+            n_experts=whole("num_local_experts", "num_experts"),
+            experts_per_token=whole("num_experts_per_tok", "experts_per_token"),
+            intermediate_dim=whole("intermediate_size"), n_layers=whole("num_hidden_layers"),
+            head_dim=whole("head_dim"), n_attn_heads=whole("num_attention_heads"),
+            n_kv_heads=whole("num_key_value_heads"),
+            seq_len=seq_len or whole("max_seq_len", default=2048),
+            initial_context_length=whole("initial_context_length", "rope_scaling.original_max_position_embeddings",
+                                         "rope_parameters.original_max_position_embeddings"),
+            rope_theta=float(get("rope_theta", "rope_parameters.rope_theta")),
+            rope_scaling_factor=float(get("rope_scaling_factor", "rope_scaling.factor", "rope_parameters.factor")),
+            sliding_window=whole("sliding_window", least=0),
+            # transformers writes none: its modelling code has it as a constant
+            swiglu_limit=float(get("swiglu_limit", default=7.0)))
+        if made.experts_per_token > made.n_experts:
+            raise Fault(f"{path}: {made.experts_per_token} experts a token of {made.n_experts}")
+        if made.n_attn_heads % made.n_kv_heads:
+            raise Fault(f"{path}: {made.n_attn_heads} heads do not share {made.n_kv_heads} key-value heads evenly")
+        return made
+
+    def header(self):
+        return struct.pack("<" + HEADER, *vars(self).values())
+
+
+# ---- the snapshot's tensors --------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Tensor:
+    """Where a tensor lies in a file."""
+
+    name: str
+    path: Path
+    fd: int
+    dtype: str
+    shape: tuple
+    begin: int
+
+    def read(self, first, count, dtype):
+        """Elements [first, first + count)."""
+        values = np.empty(count, dtype)
+        view, done, at = memoryview(values.view(np.uint8)), 0, self.begin + first * values.itemsize
+        while done < len(view):
+            got = os.preadv(self.fd, [view[done:]], at + done)
+            if got <= 0:
+                raise Fault(f"{self.path}: ends within {self.name}")
+            done += got
+        return values
+
+
+def files_of(snapshot):
+    indices = sorted(snapshot.glob("*.safetensors.index.json"))
+    if not indices:
+        files = sorted(snapshot.glob("*.safetensors"))
+        if not files:
+            raise Fault(f"{snapshot}: no *.safetensors: give the folder of a snapshot")
+        return files
+    try:
+        names = set(json.loads(indices[0].read_text())["weight_map"].values())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise Fault(f"{indices[0]}: not an index of tensors: {error!r}") from None
+    return [snapshot / name for name in sorted(names)]
+
+
+def tensors_of(snapshot):
+    tensors = {}
+    for path in files_of(snapshot):
+        try:
+            with safe_open(path, "numpy"):  # checks the header, and that the file is as long as it says
+                pass
+            fd = os.open(path, os.O_RDONLY)
+            length = struct.unpack("<Q", os.pread(fd, 8, 0))[0]
+            header = json.loads(os.pread(fd, length, 8))
+        except FileNotFoundError:
+            raise Fault(f"{path}: the index names it, but it is not there") from None
+        except (OSError, SafetensorError, ValueError) as error:
+            raise Fault(f"{path}: cut off, or no safetensors file: {error}") from None
+        for name, of in header.items():
+            if name == "__metadata__":
+                continue
+            if name in tensors:
+                raise Fault(f"{path}: {name} is in {tensors[name].path.name}, too")
+            tensors[name] = Tensor(name, path, fd, of["dtype"], tuple(of["shape"]), 8 + length + of["data_offsets"][0])
+    return tensors
+
+
+# ---- what becomes of them ------------------------------------------------------------------------------------------------
+
+
+class Plan:
+    """The chunks of model.bin in the order of the file, each a function that returns FP32 values."""
+
+    def __init__(self, tensors, config):
+        self.tensors, self.config, self.chunks, self.taken = tensors, config, [], set()
+
+    def take(self, name, shape, dtypes):
+        tensor = self.tensors.get(name)
+        if tensor is None:
+            raise Fault(f"the snapshot has no tensor {name}")
+        if tensor.shape != shape:
+            raise Fault(f"{tensor.path.name}: {name} has shape {list(tensor.shape)}; by config.json {list(shape)}")
+        if tensor.dtype not in dtypes:
+            raise Fault(f"{tensor.path.name}: {name} is {tensor.dtype}, not {' or '.join(dtypes)}")
+        self.taken.add(name)
+        return tensor
+
+    def plain(self, name, *shape):
+        """A tensor as it is."""
+        tensor, total, step = self.take(name, shape, FLOATS), math.prod(shape), CHUNK_BYTES // 4
+        dtype = FLOATS[tensor.dtype]
+        for first in range(0, total, step):
+            count = min(step, total - first)
+            self.chunks.append((count, lambda first=first, count=count: tensor.read(first, count, dtype)))
+
+    def transposed(self, name, experts, n, d):
+        """(experts, n, d) as (experts, d, n)."""
+        tensor = self.take(name, (experts, n, d), FLOATS)
+        dtype = FLOATS[tensor.dtype]
+        for e in range(experts):
+            self.chunks.append((n * d, lambda e=e: tensor.read(e * n * d, n * d, dtype).reshape(n, d).T))
+
+    def mxfp4(self, blocks, scales, experts, d, n):
+        """Blocks (experts, d, n / 32, 16) of two FP4 values a byte, a power of two for each block."""
+        if n % 32:
+            raise Fault(f"{blocks}: rows of {n} values are not made of blocks of 32")
+        of_blocks = self.take(blocks, (experts, d, n // 32, 16), ["U8"])
+        of_scales = self.take(scales, (experts, d, n // 32), ["U8"])
+        rows = max(1, CHUNK_BYTES // (4 * n))
+
+        def expand(first, count):
+            nibbles = of_blocks.read(first * n // 2, count * n // 2, np.uint8).reshape(-1, 16)
+            exponents = of_scales.read(first * n // 32, count * n // 32, np.uint8)
+            if exponents.max() > 252:  # 2^125: the next times 6 is past FP32; 255 is NaN
+                raise Fault(f"{of_scales.path.name}: {scales} has scale {exponents.max()}, which FP32 does not hold")
+            values = FP4_PAIRS[nibbles].reshape(-1, 32)
+            values *= np.ldexp(np.float32(1), exponents.astype(np.int32) - 127)[:, None]
+            return values
+
+        for first in range(0, experts * d, rows):
+            count = min(rows, experts * d - first)
+            self.chunks.append((count * n, lambda first=first, count=count: expand(first, count)))
+
+    def experts(self, name, d, n, in_rows):
+        """Expert weights (E, d, n) by `name`, in the form that the snapshot has. in_rows: unpacked they are so, too."""
+        experts, separators = self.config.n_experts, ("_", ".")
+        for separator in separators:
+            if f"{name}{separator}blocks" in self.tensors:
+                return self.mxfp4(f"{name}{separator}blocks", f"{name}{separator}scales", experts, d, n)
+        return self.plain(name, experts, d, n) if in_rows else self.transposed(name, experts, n, d)
+
+    def finish(self):
+        extra = sorted(set(self.tensors) - self.taken)
+        if extra:
+            more = f" and {len(extra) - 1} more" if len(extra) > 1 else ""
+            raise Fault(f"{self.tensors[extra[0]].path.name}: {extra[0]}{more}: no tensor of gpt-oss, or of a layer that "
+                        "config.json does not count")
+
+
+def plan_of(tensors, c):
+    """All of model.bin, in its order (docs: CONTRACT)."""
+    plan = Plan(tensors, c)
+    A, KV = c.n_attn_heads * c.head_dim, c.n_kv_heads * c.head_dim
+    H, E, I, Q = c.hidden_dim, c.n_experts, c.intermediate_dim, A + 2 * KV
+    layers = range(c.n_layers)
+    if "embedding.weight" in tensors:
+        names = dict(embedding="embedding.weight", unembedding="unembedding.weight", norm="norm.scale", layer="block.{}.",
+                     rms_attn="attn.norm.scale", rms_ffn="mlp.norm.scale", qkv="attn.qkv", o="attn.out",
+                     sinks="attn.sinks", router="mlp.gate", mlp1="mlp.mlp1_weight", mlp1_bias="mlp.mlp1_bias",
+                     mlp2="mlp.mlp2_weight", mlp2_bias="mlp.mlp2_bias", in_rows=True)
+    elif "model.embed_tokens.weight" in tensors:
+        fused = "model.layers.0.self_attn.qkv_proj.weight" in tensors
+        names = dict(embedding="model.embed_tokens.weight", unembedding="lm_head.weight", norm="model.norm.weight",
+                     layer="model.layers.{}.", rms_attn="input_layernorm.weight",
+                     rms_ffn="post_attention_layernorm.weight", qkv="self_attn.qkv_proj" if fused else None,
+                     o="self_attn.o_proj", sinks="self_attn.sinks", router="mlp.router",
+                     mlp1="mlp.experts.gate_up_proj", mlp1_bias="mlp.experts.gate_up_proj_bias",
+                     mlp2="mlp.experts.down_proj", mlp2_bias="mlp.experts.down_proj_bias", in_rows=False)
+    else:
+        raise Fault("no tensor embedding.weight (OpenAI's layout) or model.embed_tokens.weight (Hugging Face's)")
+
+    def each(convert):
+        for layer in layers:
+            convert(names["layer"].format(layer))
+
+    def qkv(prefix, kind, *width):
+        if names["qkv"]:
+            return plan.plain(f"{prefix}{names['qkv']}.{kind}", Q, *width)
+        for part, rows in (("q", A), ("k", KV), ("v", KV)):
+            plan.plain(f"{prefix}self_attn.{part}_proj.{kind}", rows, *width)
+
+    plan.plain(names["embedding"], c.vocab_size, H)
+    plan.plain(names["unembedding"], c.vocab_size, H)
+    each(lambda p: plan.plain(p + names["rms_attn"], H))
+    each(lambda p: plan.plain(p + names["rms_ffn"], H))
+    plan.plain(names["norm"], H)
+    each(lambda p: qkv(p, "weight", H))
+    each(lambda p: qkv(p, "bias"))
+    each(lambda p: plan.plain(p + names["o"] + ".weight", H, A))
+    each(lambda p: plan.plain(p + names["o"] + ".bias", H))
+    each(lambda p: plan.plain(p + names["sinks"], c.n_attn_heads))
+    each(lambda p: plan.plain(p + names["router"] + ".weight", E, H))
+    each(lambda p: plan.plain(p + names["router"] + ".bias", E))
+    each(lambda p: plan.experts(p + names["mlp1"], 2 * I, H, names["in_rows"]))
+    each(lambda p: plan.plain(p + names["mlp1_bias"], E, 2 * I))
+    each(lambda p: plan.experts(p + names["mlp2"], H, I, names["in_rows"]))
+    each(lambda p: plan.plain(p + names["mlp2_bias"], E, H))
+    plan.finish()
+    return plan.chunks
+
+
+# ---- writing, verifying --------------------------------------------------------------------------------------------------
+
+
+def progress(total, what):
+    return tqdm(total=total, desc=what, unit="B", unit_scale=True, disable=not sys.stderr.isatty())
+
+
+def in_order(chunks, threads):
+    """FP32 bytes of the chunks in turn, made by `threads` threads a little ahead."""
+    with ThreadPoolExecutor(threads) as pool:
+        def values(make):
+            return np.ascontiguousarray(make(), dtype=np.float32).reshape(-1).view(np.uint8).data
+
+        waiting = deque()
+        for _, make in chunks:
+            waiting.append(pool.submit(values, make))
+            if len(waiting) > threads:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def export(snapshot, output, seq_len, threads):
+    if not snapshot.is_dir():
+        raise Fault(f"{snapshot}: no folder; give the one with config.json and *.safetensors")
+    config = Config.read(snapshot, seq_len)
+    chunks = plan_of(tensors_of(snapshot), config)
+    header = config.header()
+    total = len(header) + 4 * sum(count for count, _ in chunks)
+    part = output.with_name(output.name + ".part")
+    digest = hashlib.sha256(header)
+    try:
+        part.unlink(missing_ok=True)
+        space = os.statvfs(output.parent)
+        if space.f_bavail * space.f_frsize < total:
+            raise Fault(f"{output.parent}: {total / 1e9:.1f} GB needed, {space.f_bavail * space.f_frsize / 1e9:.1f} free")
+        with open(part, "wb") as file, progress(total, "export") as bar:
+            file.write(header)
+            bar.update(len(header))
+            for data in in_order(chunks, threads):
+                file.write(data)
+                digest.update(data)
+                bar.update(len(data))
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, output)
+        checksum(output).write_text(f"{digest.hexdigest()}  {output.name}\n")
+    except OSError as error:
+        raise Fault(f"{output}: {error.strerror}") from None
+    finally:
+        part.unlink(missing_ok=True)
+    print(f"{output}: {total:,} bytes\nsha256 {digest.hexdigest()}")
+
+
+def checksum(model):
+    return model.with_name(model.name + ".sha256")
+
+
+def verify(model):
+    try:
+        expected = checksum(model).read_text().split()[0]
+        digest, size = hashlib.sha256(), model.stat().st_size
+        with open(model, "rb") as file, progress(size, "verify") as bar:
+            while data := file.read(CHUNK_BYTES):
+                digest.update(data)
+                bar.update(len(data))
+    except (OSError, IndexError) as error:
+        raise Fault(f"{model}: cannot be verified: {error}") from None
+    if digest.hexdigest() != expected:
+        raise Fault(f"{model}: sha256 is {digest.hexdigest()}, not {expected} of {checksum(model).name}: export it again")
+    print(f"{model}: as exported\nsha256 {expected}")
+
+
+def positive(text):
+    value = int(text)
+    if not 0 < value < 2**31:
+        raise argparse.ArgumentTypeError(f"{text}: expected a number from 1 on")
+    return value
+
+
+def main():
+    parser = argparse.ArgumentParser(usage=__doc__.split("\n\n")[1].strip())
+    parser.add_argument("snapshot", nargs="?", type=Path, help="folder with config.json and *.safetensors")
+    parser.add_argument("-o", "--output", type=Path, help="the file to write")
+    parser.add_argument("--seq-len", type=positive, help="positions of a sequence (default: config.json's max_seq_len, else 2048)")
+    parser.add_argument("--threads", type=positive, default=min(8, os.cpu_count() or 1), help="default: %(default)s")
+    parser.add_argument("--verify", type=Path, metavar="MODEL", help="compare a model with the checksum beside it")
+    options = parser.parse_args()
+    try:
+        if options.verify:
+            if options.snapshot or options.output:
+                parser.error("--verify goes alone")
+            return verify(options.verify)
+        if not options.snapshot or not options.output:
+            parser.error("a snapshot and -o model.bin are needed")
+        export(options.snapshot, options.output, options.seq_len, options.threads)
+    except Fault as fault:
+        sys.exit(f"error: {fault}")
+    except KeyboardInterrupt:
+        sys.exit("error: interrupted; nothing was written")
+
+
+if __name__ == "__main__":
+    main()
