@@ -68,9 +68,10 @@ int main(int argc, char **argv) {
         continue;
       }
       char *end;
+      errno = 0;
       first_line = last_line = strtoll(argv[i], &end, 10);
       if (*end == '-' && end[1] >= '0' && end[1] <= '9') last_line = strtoll(end + 1, &end, 10);
-      if (first_line < 1 || last_line < first_line || *end)
+      if (first_line < 1 || last_line < first_line || *end || errno)
         fatal("-n needs a line number, 1 or more, or two as in 3-7, not '%s'", argv[i]);
     } else if (argument[0] == '-' && argument != "-") {
       fatal("unknown argument '%s'; see decode -h", argument.c_str());

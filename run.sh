@@ -118,12 +118,13 @@ END
 
 help_eval() {
   cat <<'END'
-usage: ./run.sh eval OUTPUT REFERENCES [-z tokenizer.bin] [--first N] [--thresholds FILE] [--json FILE] [--bert-model FOLDER]
+usage: ./run.sh eval OUTPUT REFERENCES [-z tokenizer.bin] [--thresholds FILE] [--json FILE] [--bert-model FOLDER]
        ./run.sh eval --self MODEL OUTPUT [-i input.txt] [-n STEPS] [--first N] [-z tokenizer.bin] ...
 Compares an output.txt with references, another one: tokens before the first that differs, requests that are equal, F1 of the
 tokens, METEOR (with -z), BERTScore (with a model on disk), distinct tokens, repetition, length; a table, and all figures as JSON.
 Exit code 1 if a mean misses its threshold, 2 on files that do not belong together: nothing is scored then.
-  --self MODEL  makes the references with the CPU reference, for the first N requests of the input (default 4, from data/input.txt)
+  --self MODEL  makes the references with the CPU reference, for the first N requests of the input (default 4, from data/input.txt);
+                a token of gpt-oss-20b reads 14 GB of weights, so give a small N, and the -n of OUTPUT small too
   -i, -n, -z    what OUTPUT was made with (-z: default tokenizer.bin beside the model)
   --thresholds  JSON, lowest means: {"equal": 0.99, "length": [0.9, 1.1]}
 END
@@ -131,8 +132,10 @@ END
 
 help_decode() {
   cat <<'END'
-usage: ./run.sh decode [arguments of ./decode]
-Builds ./decode and runs it: token ids of an output file back to text.
+usage: ./run.sh decode [-z tokenizer.bin] [-n LINE|FIRST-LAST] [-r] [FILE]
+Builds ./decode and runs it: token ids of an output file, or of standard input, back to text.
+  -n   this line only, or these, counted from 1
+  -r   raw: control characters too
 END
 }
 
@@ -559,45 +562,65 @@ python_tool() {
 
 cmd_export() { python_tool export_model "$@"; }
 
-cmd_export_tokenizer() { python_tool export_tokenizer "$@"; }
+# Only tiktoken is no part of Python.
+cmd_export_tokenizer() {
+  case " $* " in
+    *' --snapshot'* | *' --ranks'*) set_up build && exec "$PYTHON" "$ROOT/tools/export_tokenizer.py" "$@" ;;
+    *) python_tool export_tokenizer "$@" ;;
+  esac
+}
 
 cmd_eval() {
-  local model='' input=data/input.txt steps=1024 first='' tokenizer='' rest=()
+  local model='' input=$ROOT/data/input.txt steps=1024 first='' tokenizer='' files=() options=() own=''
   while [[ $# -gt 0 ]]; do
     case $1 in
-      --self | -i | -n | --first | -z)
+      --self | -i | -n | --first | -z | --thresholds | --json | --bert-model)
         [[ -n ${2-} ]] || die "eval: $1 needs a value; see ./run.sh eval -h"
         case $1 in
           --self) model=$2 ;;
-          -i) input=$2 ;;
-          -n) steps=$2 ;;
-          --first) first=$2 ;;
+          -i) input=$2 own+=" $1" ;;
+          -n) steps=$2 own+=" $1" ;;
+          --first) first=$2 own+=" $1" ;;
           -z) tokenizer=$2 ;;
+          *) options+=("$1" "$2") ;;
         esac
         shift
         ;;
-      *) rest+=("$1") ;;
+      -*) die "eval: unknown argument '$1'; see ./run.sh eval -h" ;;
+      *) files+=("$1") ;;
     esac
     shift
   done
   if [[ -z $model ]]; then
-    python_tool evaluate "${rest[@]}" ${tokenizer:+-z "$tokenizer"} ${first:+--first "$first"}
+    [[ -z $own ]] || die "eval:$own: only with --self; see ./run.sh eval -h"
+    [[ ${#files[@]} == 2 ]] || die "eval: give an output and its references; see ./run.sh eval -h"
+    python_tool evaluate "${files[@]}" "${options[@]}" ${tokenizer:+-z "$tokenizer"}
   fi
-  tokenizer=${tokenizer:-$(dirname "$model")/tokenizer.bin}
+
+  # All that can be wrong is looked at before the reference, which takes its time.
+  [[ ${#files[@]} == 1 ]] || die "eval: with --self give one output; see ./run.sh eval -h"
+  [[ -f ${files[0]} ]] || die "eval: no output ${files[0]}"
+  [[ -f $input ]] || die "eval: no input $input; name it with -i"
   first=${first:-4}
-  local dir=$ROOT/build/eval
+  local requests dir=$ROOT/build/eval
+  requests=$(head -n 1 "$input" | tr -d '\r')
+  [[ $first =~ ^[1-9][0-9]{0,8}$ && $requests =~ ^[1-9][0-9]{0,8}$ && $first -le $requests ]] ||
+    die "eval: --first $first of the $requests requests of $input"
+  [[ $(wc -l <"${files[0]}") == "$requests" ]] ||
+    die "eval: ${files[0]} has $(wc -l <"${files[0]}") lines, $input $requests requests: nothing is scored"
+  tokenizer=${tokenizer:-$(dirname "$model")/tokenizer.bin}
   set_up build
   build_with -s "$(fast_target host)" GPU=host OUT=build/run_reference DEFINES=-DGETP_REFERENCE >/dev/null
   mkdir -p "$dir"
   {
-    echo "$first"
+    say "$first"
     sed -n "2,$((first + 1))p" "$input"
-  } >"$dir/input.txt" || die "eval: --first $first, -i $input: see ./run.sh eval -h"
+  } >"$dir/input.txt"
   say "eval: the first $first requests of $input on the CPU reference"
   "$ROOT/build/run_reference" "$model" -z "$tokenizer" -m getp -i "$dir/input.txt" -o "$dir/references.txt" -n "$steps" \
-    >"$dir/run.log" || die "eval: the CPU reference failed; see build/eval/run.log"
-  # what belongs to the submission stands first, then its references
-  python_tool evaluate "${rest[0]:-}" "$dir/references.txt" "${rest[@]:1}" -z "$tokenizer" --first "$first"
+    >"$dir/run.log" || die "eval: the CPU reference failed"
+  python_tool evaluate "${files[0]}" "$dir/references.txt" "${options[@]}" -z "$tokenizer" --first "$first" \
+    --requests "$requests"
 }
 
 cmd_decode() {

@@ -50,8 +50,8 @@ def test_figures(folder):
 
 def test_the_first_alone(folder):
     (folder / "references.txt").write_text("0 1 2\n0 1\n")
-    done = run(folder, "output.txt", "references.txt", "--first", "1")
-    assert done.returncode == 0 and "1 requests, 1 fully equal" in done.stdout
+    done = run(folder, "output.txt", "references.txt", "--first", "2", "--requests", "3")
+    assert done.returncode == 0 and "2 requests, 1 fully equal" in done.stdout
 
 
 def test_repetition_counts_grams_that_came_back():
@@ -104,7 +104,11 @@ def test_thresholds(folder):
     (lambda f: (f / "t.json").write_text("[1]"), ["--thresholds", "t.json"], "not thresholds"),
     (lambda f: (f / "t.json").write_text('{"bleu": 1}'), ["--thresholds", "t.json"], "bleu"),
     (lambda f: None, ["--bert-model", "."], "-z"),
-    (lambda f: None, ["--first", "4"], "3 requests, not 4"),
+    (lambda f: None, ["--first", "3", "--requests", "4"], "3 requests, not 4"),
+    (lambda f: None, ["--first", "2", "--requests", "3"], "2 requests, references.txt 3"),
+    (lambda f: (f / "output.txt").write_text("0\n" + "9" * 5000 + "\n1\n"), [], "line 2"),
+    (lambda f: (f / "tokenizer.bin").write_bytes(b""), ["-z", "tokenizer.bin"], "no tokenizer.bin"),
+    (lambda f: None, ["--json", "nowhere/out.json"], "nowhere"),
 ])
 def test_faults(folder, change, arguments, expected):
     change(folder)

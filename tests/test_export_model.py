@@ -21,7 +21,7 @@ FP4 = [0, 0.5, 1, 1.5, 2, 3, 4, 6, -0.0, -0.5, -1, -1.5, -2, -3, -4, -6]
 HF_CONFIG = {"vocab_size": V, "hidden_size": H, "num_local_experts": E, "num_experts_per_tok": TOP,
              "intermediate_size": I, "num_hidden_layers": L, "head_dim": HEAD_DIM, "num_attention_heads": HEADS,
              "num_key_value_heads": KV_HEADS, "initial_context_length": 4096, "rope_theta": 150000,
-             "rope_scaling": {"factor": 32.0, "rope_type": "yarn"}, "sliding_window": 128, "swiglu_limit": 7.0,
+             "rope_scaling": {"factor": 32.0, "rope_type": "yarn", "truncate": False}, "sliding_window": 128, "swiglu_limit": 7.0,
              "model_type": "gpt_oss"}
 OPENAI_CONFIG = {"vocab_size": V, "hidden_size": H, "num_experts": E, "experts_per_token": TOP, "intermediate_size": I,
                  "num_hidden_layers": L, "head_dim": HEAD_DIM, "num_attention_heads": HEADS,
@@ -179,7 +179,7 @@ def test_seq_len(weights, tmp_path):
 def test_config_of_transformers_5(weights, tmp_path):
     """rope_parameters, whole numbers as such, and no swiglu_limit."""
     tensors, config = LAYOUTS["hugging-face-mxfp4"](weights)
-    config = {**config, "rope_parameters": {"rope_theta": 150000, "factor": 32, "original_max_position_embeddings": 4096}}
+    config = {**config, "rope_parameters": {"rope_theta": 150000, "factor": 32, "truncate": False, "original_max_position_embeddings": 4096}}
     for name in ("rope_theta", "rope_scaling", "initial_context_length", "swiglu_limit"):
         del config[name]
     data, _ = export(write(tmp_path / "snapshot", tensors, config), tmp_path / "model.bin")
@@ -233,6 +233,13 @@ FAULTS = {
     "half a layer": (with_setting("num_hidden_layers", 2.5), "num_hidden_layers"),
     "another epsilon": (with_setting("rms_norm_eps", 1e-6), "rms_norm_eps"),
     "rotation that is truncated": (with_setting("rope_scaling", {"truncate": True}), "rope_scaling.truncate"),
+    "rotation that transformers truncates": (with_setting("rope_scaling", {"factor": 32}), "truncate"),
+    "rotation with its own factor": (with_setting("rope_scaling", {"truncate": False, "attention_factor": 1.2}),
+                                     "attention_factor"),
+    "a number past FP32": (with_setting("rope_theta", 1e39), "rope_theta"),
+    "no number": (with_setting("rope_theta", float("nan")), "rope_theta"),
+    "infinitely many layers": (with_setting("num_hidden_layers", float("inf")), "num_hidden_layers"),
+    "a limit that ./run refuses": (with_setting("swiglu_limit", -7), "swiglu_limit"),
     "windows elsewhere": (with_setting("layer_types", ["full_attention", "sliding_attention", "full_attention"]), "layer_types"),
     "too many experts a token": (with_setting("experts_per_token", 5), "5 experts"),
 }
@@ -292,6 +299,23 @@ def test_a_part_left_by_an_interrupted_export_is_replaced(weights, tmp_path):
 def test_output_that_cannot_be_written(weights, tmp_path):
     folder = write(tmp_path / "snapshot", *LAYOUTS["openai"](weights))
     check_fault(folder, tmp_path / "nowhere" / "model.bin", "nowhere")
+    (tmp_path / "file").write_text("")
+    check_fault(folder, tmp_path / "file" / "model.bin", "file")
+    for output in (tmp_path, "."):
+        done = run(folder, "-o", output, cwd=tmp_path)
+        assert done.returncode == 1 and "a folder" in done.stderr and done.stderr.count("\n") == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "snapshot"]
+
+
+def test_a_signal_leaves_nothing_behind(weights, tmp_path):
+    folder = write(tmp_path / "snapshot", *LAYOUTS["openai"](weights))
+    code = (f"import sys, os, signal; sys.path.insert(0, {str(ROOT / 'tools')!r}); import export_model\n"
+            "expand = export_model.in_fp32\n"
+            "def killed(values):\n  os.kill(os.getpid(), signal.SIGTERM)\n  return expand(values)\n"
+            "export_model.in_fp32 = killed\nexport_model.main()")
+    done = subprocess.run([sys.executable, "-c", code, folder, "-o", tmp_path / "model.bin"], capture_output=True, text=True)
+    assert done.returncode == 1 and "interrupted" in done.stderr, done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["snapshot"]
 
 
 def snapshot_of(model, folder):
@@ -328,7 +352,7 @@ def snapshot_of(model, folder):
         "vocab_size": v, "hidden_size": h, "num_local_experts": e, "num_experts_per_tok": k, "intermediate_size": i,
         "num_hidden_layers": n_layers, "head_dim": head_dim, "num_attention_heads": heads, "num_key_value_heads": kv_heads,
         "max_seq_len": seq_len, "sliding_window": window, "swiglu_limit": limit,
-        "rope_parameters": {"rope_theta": theta, "factor": factor, "original_max_position_embeddings": context}}, files=2)
+        "rope_parameters": {"rope_theta": theta, "factor": factor, "truncate": False, "original_max_position_embeddings": context}}, files=2)
 
 
 def test_a_model_of_the_models_tool_comes_back(seven_m, tmp_path):

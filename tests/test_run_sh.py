@@ -403,3 +403,60 @@ def test_demo_on_the_simulated_amd_device():
     assert "device 0: AMD Instinct MI250 (one GCD) (amd back end)" in done.stderr
     assert "demo: 8 of 8 requests match the CPU reference token for token" in done.stdout
     assert before == ((ROOT / "run").read_bytes() if (ROOT / "run").exists() else None), "./run stays as it was"
+
+
+# export, eval: the tools behind them have tests of their own ----------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def graded(tmp_path_factory):
+    """A tiny model with its tokenizer, the output of its first eight prompts, and the input."""
+    folder = tmp_path_factory.mktemp("graded")
+    subprocess.run(["make", "build/make_model"], cwd=ROOT, check=True, capture_output=True)
+    subprocess.run([ROOT / "build/make_model", "tiny", "-o", folder / "model.bin", "-z", folder / "tokenizer.bin", "--seed", "1"],
+                   check=True, capture_output=True)
+    prompts = (ROOT / "data/input.txt").read_text(encoding="utf-8").splitlines()[1:9]
+    (folder / "input.txt").write_text("\n".join(["8", *prompts]) + "\n", encoding="utf-8")
+    subprocess.run(["make", "runfast", "OUT=build/tests/run", "GPU=host"], cwd=ROOT, check=True, capture_output=True)
+    subprocess.run([ROOT / "build/tests/run", "model.bin", "-z", "tokenizer.bin", "-m", "getp", "-i", "input.txt", "-o",
+                    "output.txt", "-n", "32"], cwd=folder, check=True, capture_output=True)
+    return folder
+
+
+def evaluated(folder, *arguments):
+    return subprocess.run([ROOT / "run.sh", "eval", *arguments], cwd=folder, capture_output=True, text=True)
+
+
+def test_eval_against_the_reference_in_any_order(graded):
+    pytest.importorskip("nltk")
+    for arguments in (["--self", "model.bin", "output.txt", "--first", "3", "--json", "a.json"],
+                      ["--json", "a.json", "--first", "3", "output.txt", "--self", "model.bin"]):
+        done = evaluated(graded, *arguments, "-i", "input.txt", "-n", "32")
+        assert done.returncode == 0, done.stderr
+        assert "3 requests, 3 fully equal" in done.stdout
+        (graded / "a.json").unlink()
+
+
+@pytest.mark.parametrize("arguments, expected", [
+    (["--self", "model.bin"], "one output"),
+    (["--self", "model.bin", "absent.txt"], "absent.txt"),
+    (["--self", "model.bin", "short.txt"], "nothing is scored"),
+    (["--self", "model.bin", "output.txt", "--first", "9"], "--first 9"),
+    (["--self", "model.bin", "output.txt", "--first", "x"], "--first x"),
+    (["output.txt", "references.txt", "-n", "3"], "only with --self"),
+    (["output.txt"], "references"),
+    (["--first"], "needs a value"),
+    (["-q"], "'-q'"),
+])
+def test_eval_says_what_is_wrong_before_the_reference(graded, arguments, expected):
+    (graded / "short.txt").write_text("1\n2\n")
+    done = evaluated(graded, *arguments, *(["-i", "input.txt"] if "--self" in arguments else []))
+    assert done.returncode == 1 and expected in done.stderr and done.stderr.count("\n") == 1, done.stderr
+
+
+def test_export_by_the_front_door(tmp_path):
+    pytest.importorskip("ml_dtypes")
+    for snapshot, code in ((ROOT / "tests/golden/mxfp4", 0), (tmp_path, 1)):
+        done = subprocess.run([ROOT / "run.sh", "export", snapshot, "-o", tmp_path / "model.bin"], capture_output=True, text=True)
+        assert done.returncode == code, done.stderr
+    assert (tmp_path / "model.bin").stat().st_size > 60 and done.stderr.startswith("error: ")

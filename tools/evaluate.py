@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """Compares a submission, an output.txt of token ids, with references, another one, request by request.
 
-    evaluate.py SUBMISSION REFERENCES [-z tokenizer.bin] [--first N] [--thresholds FILE] [--json FILE] [--bert-model FOLDER]
+    evaluate.py SUBMISSION REFERENCES [-z tokenizer.bin] [--first N --requests M] [--thresholds FILE] [--json FILE] [--bert-model FOLDER]
 
-Both files must hold the same number of requests; --first N compares the first N of each. Exit code 1 if a mean misses its threshold, 2 on a fault.
+Both files must hold the same number of requests. --first N compares the first N of a submission of --requests M with
+references that are N. Exit code 1 if a mean misses its threshold, 2 on a fault.
 
   prefix         tokens before the first that differs, as a share of the reference's (1: all of them)
   equal          1 where the request is token for token the reference
@@ -22,6 +23,7 @@ import json
 import statistics
 import struct
 import sys
+from array import array
 from collections import Counter
 from pathlib import Path
 
@@ -40,9 +42,9 @@ def read_ids(path):
         with open(path, encoding="ascii") as file:
             for number, line in enumerate(file, 1):
                 words = line.split()
-                if not all(word.isdigit() for word in words):
+                if not all(word.isdigit() and len(word) < 10 for word in words):
                     raise Fault(f"{path}: line {number}: not token ids; give the output file of run -m getp")
-                requests.append([int(word) for word in words])
+                requests.append(array("i", map(int, words)))
     except OSError as error:
         raise Fault(f"{path}: {error.strerror}") from None
     except UnicodeDecodeError:
@@ -56,6 +58,8 @@ def read_tokenizer(path):
     """Bytes of each token of a tokenizer.bin (docs: CONTRACT)."""
     try:
         data, tokens, at = Path(path).read_bytes(), [], 4
+        if len(data) < 12:
+            raise struct.error("cut off")
         while at < len(data):
             _, length = struct.unpack_from("<fi", data, at)
             if not 0 <= length <= len(data) - at - 8:
@@ -125,7 +129,10 @@ def bert_scores(submissions, references, folder):
         raise Fault("--bert-model needs the Python package bert-score: pip install bert-score") from None
     if not Path(folder).is_dir():
         raise Fault(f"{folder}: no folder of a model for BERTScore")
-    layers = json.loads((Path(folder) / "config.json").read_text())["num_hidden_layers"]
+    try:
+        layers = json.loads((Path(folder) / "config.json").read_text())["num_hidden_layers"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise Fault(f"{folder}: config.json does not say num_hidden_layers: {error!r}") from None
     return score(submissions, references, model_type=str(folder), num_layers=layers)[2].tolist()
 
 
@@ -144,15 +151,13 @@ def metrics(submission, reference, texts):
 # ---- all of them -----------------------------------------------------------------------------------------------------------
 
 
-def first_of(requests, path, first):
-    if first and len(requests) < first:
-        raise Fault(f"{path} has {len(requests)} requests, not {first}: nothing is scored")
-    return requests[:first]
-
-
-def evaluate(submission_path, references_path, tokenizer_path=None, bert_model=None, first=None):
-    """A dictionary of metrics for each request, or each of the `first`."""
-    submission, references = (first_of(read_ids(path), path, first) for path in (submission_path, references_path))
+def evaluate(submission_path, references_path, tokenizer_path=None, bert_model=None, first=None, requests=None):
+    """A dictionary of metrics for each request, or each of the `first` of `requests`."""
+    submission, references = read_ids(submission_path), read_ids(references_path)
+    if first:
+        if len(submission) != requests:
+            raise Fault(f"{submission_path} has {len(submission)} requests, not {requests}: nothing is scored")
+        submission = submission[:first]
     if len(submission) != len(references):
         raise Fault(f"{submission_path} has {len(submission)} requests, {references_path} {len(references)}: nothing is scored")
     tokens = read_tokenizer(tokenizer_path) if tokenizer_path else None
@@ -175,7 +180,7 @@ def summary(results):
             for name in results[0] for values in [[result[name] for result in results]]}
 
 
-def read_thresholds(path, names):
+def read_thresholds(path):
     try:
         thresholds = json.loads(Path(path).read_text())
         bounds = {name: (float(value[0]), float(value[1])) if isinstance(value, list) else (float(value), float("inf"))
@@ -184,10 +189,13 @@ def read_thresholds(path, names):
         raise Fault(f"{path}: {error.strerror}") from None
     except (ValueError, TypeError, AttributeError, IndexError) as error:
         raise Fault(f"{path}: not thresholds, as {{\"equal\": 0.99}}: {error}") from None
+    return bounds
+
+
+def check_names(bounds, path, names):
     unknown = sorted(set(bounds) - set(names))
     if unknown:
         raise Fault(f"{path}: {unknown[0]} has not been measured; there are {', '.join(names)}")
-    return bounds
 
 
 def positive(text):
@@ -203,16 +211,22 @@ def main():
     parser.add_argument("submission", type=Path)
     parser.add_argument("references", type=Path)
     parser.add_argument("-z", dest="tokenizer", type=Path, metavar="FILE", help="tokenizer.bin, for what compares texts")
-    parser.add_argument("--first", type=positive, metavar="N", help="compare the first N requests of each file alone")
+    parser.add_argument("--first", type=positive, metavar="N", help="compare the first N requests alone")
+    parser.add_argument("--requests", type=positive, metavar="M", help="with --first: what the submission must hold")
     parser.add_argument("--thresholds", type=Path, metavar="FILE", help="means to reach, as JSON")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also writes all figures there, request by request")
     parser.add_argument("--bert-model", type=Path, metavar="FOLDER", help="a model for BERTScore")
     options = parser.parse_args()
+    if bool(options.first) != bool(options.requests):
+        parser.error("--first and --requests go together")
     try:
+        bounds = read_thresholds(options.thresholds) if options.thresholds else {}
+        if options.json and (options.json.is_dir() or not options.json.parent.is_dir()):
+            raise Fault(f"{options.json}: cannot be written")
         results = evaluate(options.submission, options.references, options.tokenizer, options.bert_model,
-                           options.first)
+                           options.first, options.requests)
         means = summary(results)
-        bounds = read_thresholds(options.thresholds, list(means)) if options.thresholds else {}
+        check_names(bounds, options.thresholds, list(means))
         missed = [name for name, (least, most) in bounds.items() if not least <= means[name]["mean"] <= most]
         print(f"{len(results)} requests, {sum(result['equal'] == 1 for result in results)} fully equal\n")
         print(f"{'':14}{'mean':>10}{'median':>10}{'least':>10}{'most':>10}")

@@ -9,27 +9,29 @@ or several. MXFP4 is expanded exactly. The SHA-256 goes to model.bin.sha256, whi
 """
 
 import argparse
+import contextlib
 import hashlib
 import json
 import math
 import os
+import signal
 import struct
 import sys
+import time
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-import ml_dtypes
 import numpy as np
 from safetensors import SafetensorError, safe_open
 from tqdm import tqdm
 
 CHUNK_BYTES = 32 << 20  # of FP32 that a thread makes at a time
-FLOATS = {"F32": np.dtype(np.float32), "F16": np.dtype(np.float16), "BF16": np.dtype(ml_dtypes.bfloat16)}
+FLOATS = {"F32": np.dtype(np.float32), "F16": np.dtype(np.float16), "BF16": np.dtype(np.uint16)}
 # The 16 values of FP4 (E2M1), low bits first. Source: OCP Microscaling Formats v1.0, 5.3.3.
 FP4 = np.array([0, 0.5, 1, 1.5, 2, 3, 4, 6, -0.0, -0.5, -1, -1.5, -2, -3, -4, -6], np.float32)
-FP4_PAIRS = FP4[np.stack([np.arange(256) & 15, np.arange(256) >> 4], axis=1)]  # of a byte
+FP4_PAIRS = FP4[np.stack([np.arange(256) & 15, np.arange(256) >> 4], axis=1)].view(np.uint64).ravel()  # of a byte
 HEADER = "11i2fif"  # Config of run.cpp
 
 
@@ -49,8 +51,8 @@ def setting(config, path, *names, default=REQUIRED):
         for key in name.split("."):
             value = value.get(key) if isinstance(value, dict) else None
         if value is not None:
-            if isinstance(value, bool) or not isinstance(value, (int, float)):
-                raise Fault(f"{path}: {name} is {value!r}, not a number")
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) < 1e9:
+                raise Fault(f"{path}: {name} is {str(value)[:40]}, not a number below 1e9")
             return value
     if default is REQUIRED:
         raise Fault(f"{path}: no {' or '.join(names)}")
@@ -75,6 +77,13 @@ def check_constants(config, path):
                 value = value.get(key) if isinstance(value, dict) else None
             if value is not None and value != expected:
                 raise Fault(f"{path}: {name} is {value!r}; ./run computes with {expected!r}")
+    rope = config.get("rope_parameters") or config.get("rope_scaling")
+    if isinstance(rope, dict):
+        if rope.get("truncate") is None:  # then transformers truncates
+            raise Fault(f"{path}: the rotation's settings have no \"truncate\": false; ./run computes without")
+        for name in ("attention_factor", "mscale", "mscale_all_dim"):
+            if rope.get(name) is not None:
+                raise Fault(f"{path}: the rotation's {name} is {rope[name]!r}; ./run takes it from factor alone")
     layers = config.get("layer_types")
     if isinstance(layers, list) and layers != [("sliding_attention", "full_attention")[i % 2] for i in range(len(layers))]:
         raise Fault(f"{path}: layer_types: ./run computes with a sliding window in every even layer")
@@ -130,10 +139,10 @@ class Config:
             head_dim=whole("head_dim"), n_attn_heads=whole("num_attention_heads"),
             n_kv_heads=whole("num_key_value_heads"),
             seq_len=seq_len or whole("max_seq_len", default=2048),
-            initial_context_length=whole("initial_context_length", "rope_scaling.original_max_position_embeddings",
-                                         "rope_parameters.original_max_position_embeddings"),
-            rope_theta=float(get("rope_theta", "rope_parameters.rope_theta")),
-            rope_scaling_factor=float(get("rope_scaling_factor", "rope_scaling.factor", "rope_parameters.factor")),
+            initial_context_length=whole("rope_parameters.original_max_position_embeddings",
+                                         "rope_scaling.original_max_position_embeddings", "initial_context_length"),
+            rope_theta=float(get("rope_parameters.rope_theta", "rope_theta")),
+            rope_scaling_factor=float(get("rope_parameters.factor", "rope_scaling.factor", "rope_scaling_factor")),
             sliding_window=whole("sliding_window", least=0),
             # transformers writes none: its modelling code has it as a constant
             swiglu_limit=float(get("swiglu_limit", default=7.0)))
@@ -141,6 +150,12 @@ class Config:
             raise Fault(f"{path}: {made.experts_per_token} experts a token of {made.n_experts}")
         if made.n_attn_heads % made.n_kv_heads:
             raise Fault(f"{path}: {made.n_attn_heads} heads do not share {made.n_kv_heads} key-value heads evenly")
+        # what build_transformer of run.cpp refuses
+        for name, holds in (("seq_len", made.seq_len <= 1 << 24), ("head_dim", made.head_dim % 2 == 0),
+                            ("rope_theta", made.rope_theta > 1), ("rope_scaling_factor", made.rope_scaling_factor >= 1),
+                            ("swiglu_limit", made.swiglu_limit > 0)):
+            if not holds:
+                raise Fault(f"{path}: {name} {getattr(made, name)} is not one that ./run takes")
         return made
 
     def header(self):
@@ -166,7 +181,10 @@ class Tensor:
         values = np.empty(count, dtype)
         view, done, at = memoryview(values.view(np.uint8)), 0, self.begin + first * values.itemsize
         while done < len(view):
-            got = os.preadv(self.fd, [view[done:]], at + done)
+            try:
+                got = os.preadv(self.fd, [view[done:]], at + done)
+            except OSError as error:
+                raise Fault(f"{self.path}: {self.name}: {error.strerror}") from None
             if got <= 0:
                 raise Fault(f"{self.path}: ends within {self.name}")
             done += got
@@ -182,6 +200,8 @@ def files_of(snapshot):
         return files
     try:
         names = set(json.loads(indices[0].read_text())["weight_map"].values())
+        if not all(isinstance(name, str) and Path(name).name == name for name in names):
+            raise ValueError("files are named that do not lie beside it")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise Fault(f"{indices[0]}: not an index of tensors: {error!r}") from None
     return [snapshot / name for name in sorted(names)]
@@ -198,7 +218,9 @@ def tensors_of(snapshot):
             header = json.loads(os.pread(fd, length, 8))
         except FileNotFoundError:
             raise Fault(f"{path}: the index names it, but it is not there") from None
-        except (OSError, SafetensorError, ValueError) as error:
+        except OSError as error:
+            raise Fault(f"{path}: {error.strerror or error}") from None
+        except (SafetensorError, ValueError) as error:
             raise Fault(f"{path}: cut off, or no safetensors file: {error}") from None
         for name, of in header.items():
             if name == "__metadata__":
@@ -210,6 +232,13 @@ def tensors_of(snapshot):
 
 
 # ---- what becomes of them ------------------------------------------------------------------------------------------------
+
+
+def in_fp32(values):
+    """FP32 values; 16 whole bits are BF16's, which are FP32's upper half."""
+    if values.dtype != np.uint16:
+        return values.astype(np.float32)
+    return (values.astype(np.uint32) << 16).view(np.float32)
 
 
 class Plan:
@@ -235,14 +264,14 @@ class Plan:
         dtype = FLOATS[tensor.dtype]
         for first in range(0, total, step):
             count = min(step, total - first)
-            self.chunks.append((count, lambda first=first, count=count: tensor.read(first, count, dtype)))
+            self.chunks.append((count, lambda first=first, count=count: in_fp32(tensor.read(first, count, dtype))))
 
     def transposed(self, name, experts, n, d):
         """(experts, n, d) as (experts, d, n)."""
         tensor = self.take(name, (experts, n, d), FLOATS)
         dtype = FLOATS[tensor.dtype]
         for e in range(experts):
-            self.chunks.append((n * d, lambda e=e: tensor.read(e * n * d, n * d, dtype).reshape(n, d).T))
+            self.chunks.append((n * d, lambda e=e: in_fp32(np.ascontiguousarray(tensor.read(e * n * d, n * d, dtype).reshape(n, d).T))))
 
     def mxfp4(self, blocks, scales, experts, d, n):
         """Blocks (experts, d, n / 32, 16) of two FP4 values a byte, a power of two for each block."""
@@ -253,11 +282,11 @@ class Plan:
         rows = max(1, CHUNK_BYTES // (4 * n))
 
         def expand(first, count):
-            nibbles = of_blocks.read(first * n // 2, count * n // 2, np.uint8).reshape(-1, 16)
+            nibbles = of_blocks.read(first * n // 2, count * n // 2, np.uint8)
             exponents = of_scales.read(first * n // 32, count * n // 32, np.uint8)
             if exponents.max() > 252:  # 2^125: the next times 6 is past FP32; 255 is NaN
                 raise Fault(f"{of_scales.path.name}: {scales} has scale {exponents.max()}, which FP32 does not hold")
-            values = FP4_PAIRS[nibbles].reshape(-1, 32)
+            values = FP4_PAIRS.take(nibbles).view(np.float32).reshape(-1, 32)
             values *= np.ldexp(np.float32(1), exponents.astype(np.int32) - 127)[:, None]
             return values
 
@@ -356,6 +385,8 @@ def in_order(chunks, threads):
 
 
 def export(snapshot, output, seq_len, threads):
+    if output.is_dir() or not output.name or checksum(output).is_dir():
+        raise Fault(f"{output}: a folder; name the file to write")
     if not snapshot.is_dir():
         raise Fault(f"{snapshot}: no folder; give the one with config.json and *.safetensors")
     config = Config.read(snapshot, seq_len)
@@ -363,7 +394,7 @@ def export(snapshot, output, seq_len, threads):
     header = config.header()
     total = len(header) + 4 * sum(count for count, _ in chunks)
     part = output.with_name(output.name + ".part")
-    digest = hashlib.sha256(header)
+    digest, began = hashlib.sha256(header), time.monotonic()
     try:
         part.unlink(missing_ok=True)
         space = os.statvfs(output.parent)
@@ -383,8 +414,10 @@ def export(snapshot, output, seq_len, threads):
     except OSError as error:
         raise Fault(f"{output}: {error.strerror}") from None
     finally:
-        part.unlink(missing_ok=True)
-    print(f"{output}: {total:,} bytes\nsha256 {digest.hexdigest()}")
+        with contextlib.suppress(OSError):
+            part.unlink()
+    seconds = time.monotonic() - began
+    print(f"{output}: {total:,} bytes in {seconds:.1f} s, {total / seconds / 1e6:.0f} MB/s\nsha256 {digest.hexdigest()}")
 
 
 def checksum(model):
@@ -399,7 +432,7 @@ def verify(model):
             while data := file.read(CHUNK_BYTES):
                 digest.update(data)
                 bar.update(len(data))
-    except (OSError, IndexError) as error:
+    except (OSError, IndexError, ValueError) as error:
         raise Fault(f"{model}: cannot be verified: {error}") from None
     if digest.hexdigest() != expected:
         raise Fault(f"{model}: sha256 is {digest.hexdigest()}, not {expected} of {checksum(model).name}: export it again")
@@ -413,17 +446,26 @@ def positive(text):
     return value
 
 
+def few(text):
+    value = positive(text)
+    if value > 16:
+        raise argparse.ArgumentTypeError(f"{text}: expected at most 16: each takes memory")
+    return value
+
+
 def main():
     parser = argparse.ArgumentParser(usage=__doc__.split("\n\n")[1].strip())
     parser.add_argument("snapshot", nargs="?", type=Path, help="folder with config.json and *.safetensors")
     parser.add_argument("-o", "--output", type=Path, help="the file to write")
     parser.add_argument("--seq-len", type=positive, help="positions of a sequence (default: config.json's max_seq_len, else 2048)")
-    parser.add_argument("--threads", type=positive, default=min(8, os.cpu_count() or 1), help="default: %(default)s")
+    parser.add_argument("--threads", type=few, default=min(8, os.cpu_count() or 1), help="default: %(default)s")
     parser.add_argument("--verify", type=Path, metavar="MODEL", help="compare a model with the checksum beside it")
     options = parser.parse_args()
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
     try:
         if options.verify:
-            if options.snapshot or options.output:
+            if options.snapshot or options.output or options.seq_len:
                 parser.error("--verify goes alone")
             return verify(options.verify)
         if not options.snapshot or not options.output:
