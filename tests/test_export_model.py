@@ -359,3 +359,40 @@ def test_a_model_of_the_models_tool_comes_back(seven_m, tmp_path):
     """The model that the other tests run, by way of a snapshot, is the same to the last byte."""
     data, _ = export(snapshot_of(seven_m.model, tmp_path / "snapshot"), tmp_path / "model.bin")
     assert hashlib.sha256(data).hexdigest() == hashlib.sha256(seven_m.model.read_bytes()).hexdigest()
+
+
+def test_the_size_of_gpt_oss_20b_by_shapes_alone(tmp_path):
+    """config.json as openai/gpt-oss-20b has it; the size is the contract's."""
+    sys.path.insert(0, str(ROOT / "tools"))
+    import export_model
+
+    (tmp_path / "config.json").write_text(json.dumps({
+        "architectures": ["GptOssForCausalLM"], "attention_bias": True, "attention_dropout": 0.0, "eos_token_id": 200002,
+        "experts_per_token": 4, "head_dim": 64, "hidden_act": "silu", "hidden_size": 2880, "initial_context_length": 4096,
+        "initializer_range": 0.02, "intermediate_size": 2880,
+        "layer_types": ["sliding_attention", "full_attention"] * 12, "max_position_embeddings": 131072,
+        "model_type": "gpt_oss", "num_attention_heads": 64, "num_experts_per_tok": 4, "num_hidden_layers": 24,
+        "num_key_value_heads": 8, "num_local_experts": 32, "output_router_logits": False, "pad_token_id": 199999,
+        "quantization_config": {"quant_method": "mxfp4"}, "rms_norm_eps": 1e-05,
+        "rope_scaling": {"beta_fast": 32.0, "beta_slow": 1.0, "factor": 32.0, "original_max_position_embeddings": 4096,
+                         "rope_type": "yarn", "truncate": False},
+        "rope_theta": 150000, "router_aux_loss_coef": 0.9, "sliding_window": 128, "swiglu_limit": 7.0,
+        "tie_word_embeddings": False, "use_cache": True, "vocab_size": 201088}))
+    config = export_model.Config.read(tmp_path, None)
+    assert config.header() == struct.pack("<11i2fif", 201088, 2880, 32, 4, 2880, 24, 64, 64, 8, 2048, 4096, 150000, 32, 128, 7)
+    shapes = {"model.embed_tokens.weight": (201088, 2880), "lm_head.weight": (201088, 2880), "model.norm.weight": (2880,)}
+    for layer in range(24):
+        shapes.update({f"model.layers.{layer}.{name}": shape for name, shape in {
+            "input_layernorm.weight": (2880,), "post_attention_layernorm.weight": (2880,), "self_attn.sinks": (64,),
+            "self_attn.q_proj.weight": (4096, 2880), "self_attn.q_proj.bias": (4096,),
+            "self_attn.k_proj.weight": (512, 2880), "self_attn.k_proj.bias": (512,),
+            "self_attn.v_proj.weight": (512, 2880), "self_attn.v_proj.bias": (512,),
+            "self_attn.o_proj.weight": (2880, 4096), "self_attn.o_proj.bias": (2880,), "mlp.router.weight": (32, 2880),
+            "mlp.router.bias": (32,), "mlp.experts.gate_up_proj_blocks": (32, 5760, 90, 16),
+            "mlp.experts.gate_up_proj_scales": (32, 5760, 90), "mlp.experts.gate_up_proj_bias": (32, 5760),
+            "mlp.experts.down_proj_blocks": (32, 2880, 90, 16), "mlp.experts.down_proj_scales": (32, 2880, 90),
+            "mlp.experts.down_proj_bias": (32, 2880)}.items()})
+    tensors = {name: export_model.Tensor(name, Path("model.safetensors"), -1,
+                                         "U8" if name.endswith(("_blocks", "_scales")) else "BF16", shape, 0)
+               for name, shape in shapes.items()}
+    assert 60 + 4 * sum(count for count, _ in export_model.plan_of(tensors, config)) == 83_659_028_796

@@ -2,6 +2,8 @@
 forward_hip, against transformers' own logits."""
 
 import json
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +15,9 @@ ROOT = Path(__file__).resolve().parent.parent
 GOLDEN = ROOT / "tests" / "golden"
 BOUND = 1e-3  # transformers' float32 angles alone are 4e-4 away
 pytest.importorskip("ml_dtypes")
+pytest.importorskip("tqdm")
+pytest.importorskip("safetensors")
+from safetensors.numpy import load_file, save_file  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -46,10 +51,37 @@ def test_logits_are_transformers(name, print_logits, tmp_path):
         assert difference.max() <= BOUND, by
 
 
+OPENAI = {"model.embed_tokens.weight": "embedding.weight", "lm_head.weight": "unembedding.weight",
+          "model.norm.weight": "norm.scale", "input_layernorm.weight": "attn.norm.scale",
+          "post_attention_layernorm.weight": "mlp.norm.scale", "self_attn.o_proj.weight": "attn.out.weight",
+          "self_attn.o_proj.bias": "attn.out.bias", "self_attn.sinks": "attn.sinks", "mlp.router.weight": "mlp.gate.weight",
+          "mlp.router.bias": "mlp.gate.bias", "mlp.experts.gate_up_proj_blocks": "mlp.mlp1_weight.blocks",
+          "mlp.experts.gate_up_proj_scales": "mlp.mlp1_weight.scales", "mlp.experts.gate_up_proj_bias": "mlp.mlp1_bias",
+          "mlp.experts.down_proj_blocks": "mlp.mlp2_weight.blocks", "mlp.experts.down_proj_scales": "mlp.mlp2_weight.scales",
+          "mlp.experts.down_proj_bias": "mlp.mlp2_bias"}
+
+
+def as_openai(snapshot, folder):
+    """The same tensors under OpenAI's names, query, key and value in one."""
+    tensors, renamed = load_file(snapshot / "model.safetensors"), {}
+    for name, value in tensors.items():
+        layer, own = re.fullmatch(r"(?:model\.layers\.(\d+)\.)?(.*)", name).groups()
+        prefix = f"block.{layer}." if layer else ""
+        if ".q_proj." in own:
+            parts = [tensors[name.replace(".q_proj.", f".{part}_proj.")] for part in "qkv"]
+            renamed[f"{prefix}attn.qkv.{own.rsplit('.', 1)[1]}"] = np.concatenate(parts)
+        elif ".k_proj." not in own and ".v_proj." not in own:
+            renamed[prefix + OPENAI[own]] = value
+    folder.mkdir()
+    save_file(renamed, folder / "model.safetensors")
+    shutil.copy(snapshot / "config.json", folder)
+    return folder
+
+
 def test_layouts_of_one_model_are_one_file(tmp_path):
-    """MXFP4 blocks, and the same expanded and saved by transformers."""
+    """MXFP4 blocks, the same expanded and saved by transformers, and the blocks under OpenAI's names."""
     files = []
-    for name in ("mxfp4", "bf16"):
-        (tmp_path / name).mkdir()
-        files.append(exported(GOLDEN / name, tmp_path / name).read_bytes())
-    assert files[0] == files[1]
+    for snapshot in (GOLDEN / "mxfp4", GOLDEN / "bf16", as_openai(GOLDEN / "mxfp4", tmp_path / "openai")):
+        (tmp_path / f"out-{len(files)}").mkdir()
+        files.append(exported(snapshot, tmp_path / f"out-{len(files)}").read_bytes())
+    assert files[0] == files[1] == files[2]
