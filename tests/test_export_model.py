@@ -200,19 +200,19 @@ def test_verify(weights, tmp_path):
 
 
 def without(name):
-    def change(tensors, config, folder):
+    def change(tensors, config):
         del tensors[name]
     return change
 
 
 def with_tensor(name, value):
-    def change(tensors, config, folder):
+    def change(tensors, config):
         tensors[name] = value
     return change
 
 
 def with_setting(name, value):
-    def change(tensors, config, folder):
+    def change(tensors, config):
         config.update({name: value}) if value is not None else config.pop(name)
     return change
 
@@ -250,7 +250,7 @@ def test_faults(fault, weights, tmp_path):
     change, expected = FAULTS[fault]
     tensors, config = LAYOUTS["openai"](weights)
     config = dict(config)
-    change(tensors, config, None)
+    change(tensors, config)
     check_fault(write(tmp_path / "snapshot", tensors, config), tmp_path / "model.bin", expected)
 
 

@@ -44,12 +44,17 @@ class Fault(Exception):
 REQUIRED = object()
 
 
+def look_up(config, name):
+    """What config.json has under a name, or None; a name with a dot looks into an object."""
+    for key in name.split("."):
+        config = config.get(key) if isinstance(config, dict) else None
+    return config
+
+
 def setting(config, path, *names, default=REQUIRED):
-    """The first of the names that config.json has; a name with a dot looks into an object."""
+    """The first of the names that config.json has."""
     for name in names:
-        value = config
-        for key in name.split("."):
-            value = value.get(key) if isinstance(value, dict) else None
+        value = look_up(config, name)
         if value is not None:
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) < 1e9:
                 raise Fault(f"{path}: {name} is {str(value)[:40]}, not a number below 1e9")
@@ -72,9 +77,7 @@ CONSTANTS = {
 def check_constants(config, path):
     for names, expected in CONSTANTS.items():
         for name in names:
-            value = config
-            for key in name.split("."):
-                value = value.get(key) if isinstance(value, dict) else None
+            value = look_up(config, name)
             if value is not None and value != expected:
                 raise Fault(f"{path}: {name} is {value!r}; ./run computes with {expected!r}")
     rope = config.get("rope_parameters") or config.get("rope_scaling")
