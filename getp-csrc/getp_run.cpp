@@ -157,13 +157,13 @@ static void forward_rows(Transformer *transformer, getp_hip::Device &device, con
       tiles = gpu::expert_tiles({s.expert_tiles, s.expert_rows, s.expert_counts}, s.topk_i, rows * k, experts,
                                 gpu::expert_tile_rows(w.w_mlp1, w.w_mlp2, rows * k, experts), stream);
     gpu::expert_linear(s.mlp1_out, w.w_mlp1.from(l * experts), w.b_mlp1 + l * experts * 2 * inter, s.t, split, s.topk_i,
-                       /*experts_settled=*/false, tiles, k, rows * k, stream);
+                       tiles, k, rows * k, stream);
     see(Stage::kMlp1, l, s.mlp1_out);
     gpu::swiglu(w.w_mlp2.in_fp16 && !gpu::parity.on() ? nullptr : s.gate_up, split, s.mlp1_out, rows * k, inter,
                 p.swiglu_limit, stream);
     see(Stage::kSwiglu, l, s.gate_up);
     gpu::expert_linear(s.tb2, w.w_mlp2.from(l * experts), w.b_mlp2 + l * experts * hidden, s.gate_up, split, s.topk_i,
-                       /*experts_settled=*/true, tiles, 1, rows * k, stream);
+                       tiles, 1, rows * k, stream);
     see(Stage::kMlp2, l, s.tb2);
   }
 

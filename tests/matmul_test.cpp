@@ -90,7 +90,7 @@ std::vector<float> run(const Matrices &w, const Split &x, const std::vector<floa
   if (c.tile_rows)
     tiles = expert_tiles({d_tiles.data(), d_rows.data(), d_counts.data()}, d_experts.data(), c.rows, n_experts,
                          c.tile_rows, nullptr);
-  expert_matmul(out.data(), w.matrix, own_bias, x.split, d_experts.data(), false, tiles, c.share, c.rows, nullptr);
+  expert_matmul(out.data(), w.matrix, own_bias, x.split, d_experts.data(), tiles, c.share, c.rows, nullptr);
   return out.fetch();
 }
 

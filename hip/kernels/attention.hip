@@ -5,7 +5,7 @@
 //   slot lies at t % length . sinks (heads) f32 . positions, slots (rows) int . window: positions seen, 0 for all
 //   partial (rows, heads, chunks, 2 + head_dim) f32: of each chunk of a row that sees more than one the largest score,
 //   the sum of weights, and the weighted sum of values; merged in order of the chunks, from the sink on
-//   chunk kernel: grid (kv_heads * blocks of 8 or 4 heads, rows, chunks) . block 256 . shared 16.1 KB
+//   chunk kernel: grid (kv_heads * blocks of 8 or 4 heads, rows, chunks) . block 128 . shared 8.4 KB
 //   groups of 16 or 32 lanes read a key or a value together, 16 bytes a lane, and use it for all heads of the block
 //   merge kernel: grid (blocks over heads * head_dim, rows) . block 256
 //   order: chunks of kAttentionChunk positions from the first one seen. In a chunk a score is dot products of 4 or 8
@@ -21,7 +21,7 @@
 
 namespace getp_hip {
 
-constexpr int kAttentionChunk = 256, kAttentionThreads = 256;
+constexpr int kAttentionChunk = 256, kAttentionThreads = 128;
 
 // Positions that a row sees, its own included.
 __host__ __device__ inline int attention_seen(int position, int window) {
@@ -46,9 +46,9 @@ struct AttentionShape {
   static constexpr int kValues = 4, kValueStep = kGroups * kValues, kValuesAhead = 2;
   // Scores and weights of a head; the heads lie so that a wave's stores meet no bank twice.
   static constexpr int kPitch = kAttentionChunk + 32 / kHeads;
-  // The groups' sums are added up for as many heads at a time as 16 KB hold, in the room of the weights.
-  static constexpr int kSumHeads = 4096 / (kGroups * Dim);
-  static constexpr int kWeights = kHeads * kPitch, kShared = kWeights > 4096 ? kWeights : 4096;
+  // The groups' sums are added up for half the heads at a time, in the room of the weights.
+  static constexpr int kSumHeads = kHeads / 2, kSums = kSumHeads * kGroups * Dim;
+  static constexpr int kWeights = kHeads * kPitch, kShared = kWeights > kSums ? kWeights : kSums;
 };
 
 // A lane's part of a row: of every 4 * kLanes dimensions four. Past head_dim it repeats other dimensions.
@@ -83,7 +83,7 @@ struct AttentionSum {
 };
 
 template <int Dim, bool Vector>
-__global__ void __launch_bounds__(kAttentionThreads)
+__global__ void __launch_bounds__(kAttentionThreads, Dim <= 64 ? 4 : 2)
     attention_chunk_kernel(float *out, float *partial, const float *q, const float *key_cache, const float *value_cache,
                            const float *sinks, const int *positions, const int *slots, int heads, int kv_heads,
                            int head_dim, int length, int window) {

@@ -18,9 +18,9 @@ inline void linear(float *d_out, const DeviceMatrix &w, const float *d_bias, con
 }
 
 inline void expert_linear(float *d_out, const DeviceMatrix &w, const float *d_bias, const float *d_x,
-                          const SplitRows &split, const int *d_experts, bool experts_settled, const ExpertTiles &groups,
-                          int share, int rows, hipStream_t stream) {
-  if (w.in_fp16) return expert_matmul(d_out, w, d_bias, split, d_experts, experts_settled, groups, share, rows, stream);
+                          const SplitRows &split, const int *d_experts, const ExpertTiles &groups, int share, int rows,
+                          hipStream_t stream) {
+  if (w.in_fp16) return expert_matmul(d_out, w, d_bias, split, d_experts, groups, share, rows, stream);
   expert_matvec(d_out, w.d_exact, d_x, d_experts, groups, share, rows, w.n, w.d, stream);
   add_expert_bias(d_out, d_bias, d_experts, rows, w.d, stream);
 }

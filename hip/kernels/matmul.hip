@@ -79,28 +79,17 @@ inline void matmul(float *d_out, const DeviceMatrix &w, const float *d_bias, con
 
 // `share` rows of out read the same row of x: experts_per_token for w_mlp1, 1 for w_mlp2. `groups`: d_experts grouped
 // by expert_tiles into tiles of at most 16 rows or such as matmul_tile_rows gives, or none, then each row reads its
-// expert's matrix by itself. experts_settled: another kernel runs between the one that writes d_experts and this.
+// expert's matrix by itself.
 inline void expert_matmul(float *d_out, const DeviceMatrix &w, const float *d_bias, const SplitRows &x,
-                          const int *d_experts, bool experts_settled, const ExpertTiles &groups, int share, int rows,
-                          hipStream_t stream) {
+                          const int *d_experts, const ExpertTiles &groups, int share, int rows, hipStream_t stream) {
   const bool grouped = groups.count > 0;
-  MatmulArguments a = {d_out,
-                       w.d_values,
-                       w.d_scales,
-                       d_bias,
-                       x.d_hi,
-                       x.d_lo,
-                       x.d_scales,
-                       grouped ? nullptr : d_experts,
-                       grouped ? groups.d_tiles : nullptr,
-                       grouped ? groups.d_rows : nullptr,
-                       share,
-                       rows,
-                       w.n,
-                       w.d,
-                       grouped ? groups.count : rows};
-  a.experts_settled = experts_settled;
-  launch_matmul(a, !grouped ? 8 : groups.tile_rows > 16 ? groups.tile_rows : 16, x.terms, stream);
+  launch_matmul({d_out, w.d_values, w.d_scales, d_bias, x.d_hi, x.d_lo, x.d_scales, grouped ? nullptr : d_experts,
+                 grouped ? groups.d_tiles : nullptr, grouped ? groups.d_rows : nullptr, share, rows, w.n, w.d,
+                 grouped ? groups.count : rows},
+                !grouped                ? 8
+                : groups.tile_rows > 16 ? groups.tile_rows
+                                        : 16,
+                x.terms, stream);
 }
 
 }  // namespace getp_hip

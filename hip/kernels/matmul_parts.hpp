@@ -21,8 +21,7 @@ struct MatmulArguments {
   const ExpertTile *tiles;
   const int *tile_rows;
   int share, rows, n, d, row_tiles;
-  bool experts_settled = false;  // another kernel lies between the one that wrote experts and this
-  int steps = 0;                 // of kMatmulStep k, to the end of n: the launcher's to set
+  int steps = 0;  // of kMatmulStep k, to the end of n: the launcher's to set
 };
 
 // Which outputs of which rows of which matrix a block makes. Blocks beside each other take the row tiles of one matrix,

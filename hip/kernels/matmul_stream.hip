@@ -23,11 +23,6 @@ __global__ void __launch_bounds__(stream_threads(Rows), 2) matmul_stream_kernel(
   constexpr int kAhead = kUnits > 4 ? 1 : kUnits > 1 ? 4 : 8;
   GETP_SHARED(float, chunk_sums, kRound *kPlaces);
   GETP_SHARED(float, totals, kPlaces);
-  // No kernel writes weights: they can come while the kernel before ends, where it is known which.
-  if (!a.tiles && (!a.experts || a.experts_settled) && threadIdx.x < kStrips) {
-    const size_t matrix = a.experts ? a.experts[blockIdx.x % a.row_tiles] : 0;
-    prefetch(weight_strip(a, matrix, (int)blockIdx.x / a.row_tiles * kOutputs + (int)threadIdx.x * 16), a.steps * 1024);
-  }
   GETP_AFTER_PREVIOUS();
   const MatmulTile tile(a, Rows, kOutputs);
   if (tile.count <= 0) return;

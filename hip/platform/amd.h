@@ -33,7 +33,6 @@ __device__ inline uint4 load_once(const uint4 *from) {
 }
 
 #define GETP_AFTER_PREVIOUS()
-__device__ inline void prefetch(const void *, unsigned) {}
 
 #define GETP_SHARED_STAGES(name, count) __shared__ uint4 name[count]
 template <class Kernel>

@@ -150,7 +150,6 @@ constexpr int kDefaultBatch = 32;  // requests at a time: more would not be fast
 inline uint4 load_once(const uint4 *from) { return *from; }
 
 #define GETP_AFTER_PREVIOUS()
-__device__ inline void prefetch(const void *, unsigned) {}
 
 #define GETP_SHARED_STAGES(name, count) GETP_SHARED(uint4, name, count)
 template <class Kernel>

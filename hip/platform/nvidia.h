@@ -84,13 +84,6 @@ void hipLaunchKernelGGL(void (*kernel)(Parameters...), dim3 grid, dim3 block, si
   cudaLaunchKernelEx(&config, kernel, arguments...);  // HIP_LAUNCH reports errors
 }
 
-// Asks for global memory that will be read soon; `bytes` a multiple of 16.
-__device__ inline void prefetch(const void *from, unsigned bytes) {
-#if __CUDA_ARCH__ >= 900
-  asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(from), "r"(bytes));
-#endif
-}
-
 // Every lane of a warp takes part wherever this project shuffles (the host back end checks it), hence the full mask.
 template <class T>
 __device__ inline T __shfl_xor(T value, int distance, int width) {
