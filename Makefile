@@ -107,6 +107,7 @@ help:
 	@echo 'tokenizer-bin   exports o200k_harmony                    -> tokenizer.bin'
 	@echo 'tokenizer-test  builds and runs the tokenizer tests      -> test_tokenizer'
 	@echo 'tools           make_model, parity, bench, summation_spread -> build/'
+	@echo 'fuzz            libFuzzer targets (tests/fuzz)           -> build/fuzz'
 	@echo 'amdsim          simulated AMD device (docs/AMDSIM.md)    -> build/amdsim'
 	@echo 'clean           removes all of these'
 	@echo 'back end now: GPU=$(GPU) (amd, nvidia, host) $(if $(GPU_ARCH),GPU_ARCH=$(GPU_ARCH) (comma list)); OUT=$(OUT)'

@@ -182,6 +182,7 @@ have() {
     lld-19) command -v ld.lld-19 ;;
     llvm-19-dev) test -f /usr/lib/llvm-19/include/llvm-c/Disassembler.h ;;
     nlohmann-json3-dev) has_header nlohmann/json.hpp ;;
+    libclang-rt-19-dev) test -d /usr/lib/llvm-19/lib/clang/19/lib/linux ;;
     *) command -v "$1" ;;
   esac >/dev/null 2>&1
 }
@@ -206,7 +207,7 @@ set_up() {
     amdsim) required+=("${AMDSIM_PACKAGES[@]}") ;;
     test)
       required+=(libgtest-dev python3-pytest python3-numpy)
-      bonus=(python3-venv "${AMD_PACKAGES[@]}")
+      bonus=(python3-venv "${AMD_PACKAGES[@]}" libclang-rt-19-dev)
       ;;
   esac
   missing=$(missing_of "${required[@]}")

@@ -1,5 +1,6 @@
 // Encodes texts and prints their ids, one line a text, to compare with another tokenizer
-// (tests/test_tokenizer_parity.py does so with tiktoken).
+// (tests/test_tokenizer_parity.py does so with tiktoken). Ends with status 1 if a text's ids do not decode to its
+// bytes.
 //
 //   print_ids tokenizer.bin -t TEXT     the text itself
 //   print_ids tokenizer.bin FILE        the text of a file; NUL bytes in it, if any, separate texts
@@ -9,14 +10,20 @@
 #include <string>
 #include <vector>
 
+#include "../fatal.hpp"
 #include "../tokenizer.hpp"
 
 static void print_ids(Tokenizer *tokenizer, const char *text) {
   std::vector<int> ids(strlen(text) + 2);
   int count = 0;
   encode(tokenizer, text, -1, -1, ids.data(), &count, (int)ids.size());
-  for (int i = 0; i < count; i++) printf("%s%d", i ? " " : "", ids[i]);
+  std::string back;
+  for (int i = 0; i < count; i++) {
+    printf("%s%d", i ? " " : "", ids[i]);
+    back += decode_piece(tokenizer, i ? ids[i - 1] : -1, ids[i]);
+  }
   printf("\n");
+  if (back != text) fatal("the ids decode to '%s' instead of '%s'", back.c_str(), text);
 }
 
 int main(int argc, char **argv) {

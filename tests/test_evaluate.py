@@ -116,3 +116,25 @@ def test_faults(folder, change, arguments, expected):
     assert done.returncode == 2 and done.stdout == ""
     assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1 and expected in done.stderr
     assert not (folder / "out.json").exists()
+
+
+def test_bert_score(folder):
+    """By a small BERT with random weights: nothing to compare with but the text itself, and a model that is damaged."""
+    pytest.importorskip("bert_score", reason="needs the package bert-score")
+    from transformers import BertConfig, BertModel, BertTokenizerFast
+
+    letters = [chr(c) for c in range(97, 123)]
+    (folder / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters, *("##" + c for c in letters)]))
+    model = folder / "bert"
+    BertModel(BertConfig(vocab_size=57, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64,
+                         max_position_embeddings=16)).save_pretrained(model)
+    BertTokenizerFast(str(folder / "vocab.txt")).save_pretrained(model)  # names no length: the model's must count
+    (folder / "output.txt").write_text("0 1 2\n" + "0 2 1 " * 20 + "\n2 1 1\n")
+    arguments = ["output.txt", "references.txt", "-z", "tokenizer.bin", "--bert-model", "bert", "--json", "out.json"]
+    done = run(folder, *arguments)
+    assert done.returncode == 0, done.stderr
+    same, *others = [request["bert"] for request in json.loads((folder / "out.json").read_text())["requests"]]
+    assert same == pytest.approx(1, abs=1e-5) and all(0 < other < 0.9999 for other in others)
+    (model / "model.safetensors").write_bytes(b"short")
+    done = run(folder, *arguments)
+    assert done.returncode == 2 and done.stderr.splitlines()[-1].startswith("error: bert: BERTScore fails")

@@ -1,5 +1,6 @@
 """tools/export_model.py: every layout of a snapshot gives the same model.bin; faults are one line and no file."""
 
+import fcntl
 import hashlib
 import json
 import struct
@@ -294,6 +295,18 @@ def test_a_part_left_by_an_interrupted_export_is_replaced(weights, tmp_path):
     (tmp_path / "model.bin.part").write_bytes(b"half")
     data, _ = export(write(tmp_path / "snapshot", *LAYOUTS["openai"](weights)), tmp_path / "model.bin")
     assert data == weights.model() and not (tmp_path / "model.bin.part").exists()
+
+
+def test_two_exports_to_one_file(weights, tmp_path):
+    folder, part = write(tmp_path / "snapshot", *LAYOUTS["openai"](weights)), tmp_path / "model.bin.part"
+    with open(part, "wb") as first:
+        fcntl.flock(first, fcntl.LOCK_EX)
+        first.write(b"half")
+        first.flush()
+        done = run(folder, "-o", tmp_path / "model.bin")
+        assert done.returncode == 1 and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
+        assert "another export" in done.stderr and part.read_bytes() == b"half"
+    assert export(folder, tmp_path / "model.bin")[0] == weights.model()
 
 
 def test_output_that_cannot_be_written(weights, tmp_path):

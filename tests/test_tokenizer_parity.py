@@ -1,6 +1,6 @@
 """tokenizer.cpp against tiktoken, id for id, on random texts; and the tools that feed it: the vocabulary's export and the
 table of Unicode classes. Needs o200k_base.tiktoken in the folder GETP_VOCAB (default: ../shared/vocab).
-GETP_TEST_FULL=1 compares six times as many texts."""
+At least 110,000 texts; GETP_TEST_FULL=1 compares six times as many."""
 import base64
 import json
 import os
@@ -15,12 +15,13 @@ from pathlib import Path
 import pytest
 
 tiktoken = pytest.importorskip("tiktoken", reason="needs the Python package tiktoken: pip install -r tools/requirements.txt")
+import regex  # comes with tiktoken
 
 ROOT = Path(__file__).resolve().parent.parent
 RANKS = Path(os.environ.get("GETP_VOCAB", ROOT / "../shared/vocab")) / "o200k_base.tiktoken"
 needs_ranks = pytest.mark.skipif(not RANKS.is_file(), reason=f"needs o200k_base.tiktoken in {RANKS.parent}: set GETP_VOCAB")
 TIKTOKEN_CACHE_NAME = "fb374d419588a4632f3f557e76b4b70aebbca790"  # how tiktoken's cache names that file
-TEXTS = 144_000 if os.environ.get("GETP_TEST_FULL") == "1" else 24_000
+TEXTS = 660_000 if os.environ.get("GETP_TEST_FULL") == "1" else 110_000
 
 CHARACTERS = [chr(c) for c in range(1, 0x110000) if not 0xD800 <= c <= 0xDFFF]  # all but NUL, which ends a C string
 POOLS = {}  # by general category
@@ -119,13 +120,13 @@ def tokenizer_bin(encoding, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def ids_of(tokenizer_bin, tmp_path_factory):
-    """ids_of(texts): the ids that tokenizer.cpp gives each text."""
+    """ids_of(texts): the ids that tokenizer.cpp gives each text, str or bytes, having decoded them to the same bytes."""
     folder = tmp_path_factory.mktemp("program")
     program, texts_file = folder / "print_ids", folder / "texts"
     subprocess.run(["g++", "--std=c++17", "-O3", ROOT / "tests/print_ids.cpp", ROOT / "tokenizer.cpp", "-o", program], check=True)
 
     def call(texts):
-        texts_file.write_bytes("\0".join(texts).encode())
+        texts_file.write_bytes(b"\0".join(text if isinstance(text, bytes) else text.encode() for text in texts))
         done = subprocess.run([program, tokenizer_bin, texts_file], stdout=subprocess.PIPE, check=True)
         return [list(map(int, line.split())) for line in done.stdout.decode().split("\n")[:-1]]
 
@@ -145,6 +146,28 @@ def test_same_ids_as_tiktoken(ids_of, encoding, kind):
     rng = random.Random(kind.__name__)
     count = -(-TEXTS // len(KINDS))
     assert_equal(ids_of, encoding, [kind(rng, 40) for _ in range(count)])
+
+
+def not_utf8(rng, n):
+    """Pieces of UTF-8, stray bytes, overlong forms, surrogates, and what lies beyond U+10FFFF."""
+    parts = [b"a", b"B", b" ", b"  ", b"7", b".", b"/", b"\n", b"'s", b"the", "\u4e2d".encode(), "\U0001f600".encode(),
+             b"\xff", b"\xfe", b"\x80", b"\xbf", b"\xc0\xaf", b"\xc1", b"\xc3", b"\xe4\xb8", b"\xe0\x80\xaf", b"\xf0\x9f\x98",
+             b"\xed\xa0\x80", b"\xed\xb0\x80", b"\xf4\x90\x80\x80", b"\xf5", b"\xf8\x88\x80\x80\x80"]
+    return b"".join(rng.choice(parts) if rng.random() < 0.8 else bytes([rng.randrange(1, 256)]) for _ in range(rng.randrange(n)))
+
+
+def test_bytes_that_are_not_utf8(ids_of, encoding):
+    """A byte that is no part of well-formed UTF-8 is a symbol of its own. tiktoken takes text only: its pattern and its merges
+    see such a byte as a lone surrogate, neither letter nor digit nor space."""
+    rng = random.Random(3)
+    texts = [not_utf8(rng, 40) for _ in range(TEXTS // 11)]
+    assert sum(b"\xff" in text for text in texts) > len(texts) / 10
+    pattern = regex.compile(encoding._pat_str)
+    for text, ids in zip(texts, ids_of(texts)):
+        expected = []
+        for piece in pattern.findall(text.decode(errors="surrogateescape")):
+            expected += encoding._core_bpe.encode_single_piece(piece.encode(errors="surrogateescape"))
+        assert ids == expected, f"{text}: {encoding.decode_tokens_bytes(ids)} instead of {encoding.decode_tokens_bytes(expected)}"
 
 
 def test_every_character(ids_of, encoding):

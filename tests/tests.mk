@@ -18,6 +18,14 @@ $(TEST_DIR)/%_test: tests/%_test.cpp tests/kernel_testing.hpp tools/summation_or
 	@mkdir -p $(TEST_DIR)
 	$(COMPILE) $(TEST_FLAGS) $< $(if $(filter forward harness tokenizer,$*),tokenizer.cpp) -o $@ -lgtest -lgtest_main
 
+# Fuzz targets, by libFuzzer.
+FUZZ_CXX = clang++-19
+.PHONY: fuzz
+fuzz: $(patsubst tests/fuzz/%.cpp,build/fuzz/%,$(wildcard tests/fuzz/*_fuzz.cpp))
+build/fuzz/%: tests/fuzz/%.cpp tests/fuzz/fuzzing.hpp $(SOURCES) $(HEADERS)
+	@mkdir -p build/fuzz
+	$(FUZZ_CXX) --std=c++17 -O1 -g -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all $< -o $@
+
 $(MODELS)/%_fp32.bin: build/make_model
 	@mkdir -p $(MODELS)
 	build/make_model $* -o $@ --seed 2 --fp32

@@ -10,6 +10,7 @@ or several. MXFP4 is expanded exactly. The SHA-256 goes to model.bin.sha256, whi
 
 import argparse
 import contextlib
+import fcntl
 import hashlib
 import json
 import math
@@ -387,6 +388,25 @@ def in_order(chunks, threads):
             yield waiting.popleft().result()
 
 
+@contextlib.contextmanager
+def alone(part):
+    """The file, empty and open for writing by this process alone; what then lies under its name is removed in the end."""
+    with open(part, "ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not os.path.samestat(os.fstat(file.fileno()), os.stat(part)):  # renamed since it was opened
+                raise FileNotFoundError
+        except (BlockingIOError, FileNotFoundError):
+            raise Fault(f"{part}: another export is writing it; wait for that one, or give another -o") from None
+        except OSError:  # a file system without locks
+            pass
+        try:
+            file.truncate(0)
+            yield file
+        finally:
+            part.unlink(missing_ok=True)
+
+
 def export(snapshot, output, seq_len, threads):
     if output.is_dir() or not output.name or checksum(output).is_dir():
         raise Fault(f"{output}: a folder; name the file to write")
@@ -399,11 +419,10 @@ def export(snapshot, output, seq_len, threads):
     part = output.with_name(output.name + ".part")
     digest, began = hashlib.sha256(header), time.monotonic()
     try:
-        part.unlink(missing_ok=True)
-        space = os.statvfs(output.parent)
-        if space.f_bavail * space.f_frsize < total:
-            raise Fault(f"{output.parent}: {total / 1e9:.1f} GB needed, {space.f_bavail * space.f_frsize / 1e9:.1f} free")
-        with open(part, "wb") as file, progress(total, "export") as bar:
+        with alone(part) as file, progress(total, "export") as bar:
+            space = os.statvfs(output.parent)
+            if space.f_bavail * space.f_frsize < total:
+                raise Fault(f"{output.parent}: {total / 1e9:.1f} GB needed, {space.f_bavail * space.f_frsize / 1e9:.1f} free")
             file.write(header)
             bar.update(len(header))
             for data in in_order(chunks, threads):
@@ -412,13 +431,10 @@ def export(snapshot, output, seq_len, threads):
                 bar.update(len(data))
             file.flush()
             os.fsync(file.fileno())
-        os.replace(part, output)
-        checksum(output).write_text(f"{digest.hexdigest()}  {output.name}\n")
+            os.replace(part, output)
+            checksum(output).write_text(f"{digest.hexdigest()}  {output.name}\n")
     except OSError as error:
         raise Fault(f"{output}: {error.strerror}") from None
-    finally:
-        with contextlib.suppress(OSError):
-            part.unlink()
     seconds = time.monotonic() - began
     print(f"{output}: {total:,} bytes in {seconds:.1f} s, {total / seconds / 1e6:.0f} MB/s\nsha256 {digest.hexdigest()}")
 
