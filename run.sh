@@ -47,7 +47,7 @@ help_test() {
   cat <<'END'
 usage: ./run.sh test [--full] [--gpu]
 Installs what is missing, builds and runs every test program (tests/*_test.cpp), those that run on a GPU also on the simulated
-AMD device (docs/AMDSIM.md; needs hipcc, clang 19 and LLVM 19), then pytest over tests/.
+AMD device (docs/AMDSIM.md; needs hipcc, clang 19 and LLVM 19), then pytest over tests/ (its fuzzing needs clang 19's libFuzzer).
   --full   also the long tests (sets GETP_TEST_FULL=1)
   --gpu    also the tests on this machine's GPU (sets GETP_TEST_GPU=1)
 Test data are looked for in $GETP_GOLDEN and $GETP_VOCAB, by default ../shared/golden and ../shared/vocab.
@@ -103,7 +103,8 @@ usage: ./run.sh export SNAPSHOT -o model.bin [--seq-len N] [--threads N]
 Writes model.bin from a folder with config.json and *.safetensors, as OpenAI or Hugging Face lay them out, with experts in MXFP4,
 BF16 or FP32, in one file or several: 83.7 GB for gpt-oss-20b, 467 GB for -120b. MXFP4 is expanded exactly. Memory stays under 3 GB.
 Every tensor is checked by name, shape and type before the first byte is written. The result's SHA-256 goes to model.bin.sha256;
---verify compares the two. An export that is interrupted leaves nothing behind; run it again.
+--verify compares the two. An export that is interrupted leaves nothing behind (killed outright: model.bin.part, which the next one
+replaces); run it again. A second export to the same file is refused while the first is writing.
   --seq-len N   positions of a sequence (default: config.json's max_seq_len, else 2048)
 END
 }
@@ -182,7 +183,7 @@ have() {
     lld-19) command -v ld.lld-19 ;;
     llvm-19-dev) test -f /usr/lib/llvm-19/include/llvm-c/Disassembler.h ;;
     nlohmann-json3-dev) has_header nlohmann/json.hpp ;;
-    libclang-rt-19-dev) test -d /usr/lib/llvm-19/lib/clang/19/lib/linux ;;
+    libclang-rt-19-dev) test -f /usr/lib/llvm-19/lib/clang/19/lib/linux/libclang_rt.fuzzer-x86_64.a ;;
     *) command -v "$1" ;;
   esac >/dev/null 2>&1
 }

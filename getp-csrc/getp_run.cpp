@@ -1,6 +1,6 @@
 // The extension point of the getp harness: warm_up, forward_hip, inference, finish.
-// Included at the end of run.cpp, after Transformer, Tokenizer, Sampler and the functions that CONTRACT-conforming
-// harnesses offer. Works where getp_eval.cpp lies beside this file and where it lies one folder up.
+// Included at the end of run.cpp, after Transformer, Tokenizer, Sampler and the functions that harnesses of
+// this kind offer. Works where getp_eval.cpp lies beside this file and where it lies one folder up.
 #ifndef GETP_RUN
 #define GETP_RUN
 

@@ -94,7 +94,7 @@ TEST_P(AttentionTest, EveryEdgeOfTheWindow) {
 TEST_P(AttentionTest, EveryLengthOfEveryShape) {
   for (const Shape &p :
        {Shape{2, 2, 64, 70, 0}, Shape{8, 1, 64, 70, 0}, Shape{3, 1, 20, 70, 0}, Shape{12, 1, 80, 70, 0},
-        Shape{3, 1, 128, 70, 0}, Shape{12, 1, 256, 70, 0}, Shape{3, 1, 30, 70, 0}}) {
+        Shape{3, 1, 128, 70, 0}, Shape{12, 1, 256, 70, 0}, Shape{3, 1, 30, 70, 0}, Shape{1, 1, 2, 70, 0}}) {
     std::vector<int> positions;  // all in the common shape; a third elsewhere, since a simulated device takes its time
     for (int i = 0; i < 70; i += p.heads == 8 ? 1 : 3) positions.push_back(i);
     const size_t cache = (size_t)p.seq_len * p.kv_heads * p.head_dim;
@@ -124,7 +124,8 @@ TEST_P(AttentionTest, RowsAreIndependentOfTheirNumber) {
 
 // Lengths about one and two chunks, whole and from rings that wrap within a chunk.
 TEST_P(AttentionTest, ChunksEndWhereTheyShould) {
-  for (const Shape &p : {Shape{8, 1, 64, 1101, 600}, Shape{2, 1, 128, 1101, 512}, Shape{1, 1, 256, 1101, 513}}) {
+  for (const Shape &p : {Shape{8, 1, 64, 1101, 600}, Shape{2, 1, 128, 1101, 512}, Shape{1, 1, 256, 1101, 513},
+                         Shape{3, 1, 30, 1101, 513}}) {
     const std::vector<int> positions = {254, 255, 256, 511, 512, 1100};
     const size_t cache = (size_t)p.seq_len * p.kv_heads * p.head_dim;
     const std::vector<float> q = normal(positions.size() * p.heads * p.head_dim, 2), keys = normal(cache),

@@ -1,9 +1,12 @@
 """tools/evaluate.py: figures worked out by hand, and that nothing is scored that does not belong together."""
 
 import json
+import os
+import signal
 import struct
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -118,9 +121,82 @@ def test_faults(folder, change, arguments, expected):
     assert not (folder / "out.json").exists()
 
 
+def long_texts(folder):
+    """Requests whose METEOR takes many seconds."""
+    (folder / "tokenizer.bin").write_bytes(struct.pack("<i", 6) + b"".join(
+        struct.pack("<fi", rank, 6) + b" w%04d" % rank for rank in range(8000)))
+    (folder / "references.txt").write_text((" ".join(map(str, range(4000))) + "\n") * 20)
+    (folder / "output.txt").write_text((" ".join(map(str, range(4000, 8000))) + "\n") * 20)
+    return subprocess.Popen([sys.executable, ROOT / "tools/evaluate.py", "output.txt", "references.txt", "-z", "tokenizer.bin"],
+                            cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+
+
+def workers_of(pid):
+    """The processes that it has started, once there are any."""
+    for _ in range(600):
+        if found := Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+            return list(map(int, found))
+        time.sleep(0.05)
+    raise AssertionError("no workers")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_in_one_line(folder, number):
+    process = long_texts(folder)
+    workers = workers_of(process.pid)
+    process.send_signal(number)
+    out, error = process.communicate(timeout=60)
+    assert (process.returncode, out, error) == (130, "", "error: interrupted; nothing was scored\n")
+    for _ in range(100):  # they end with their parent
+        if not any(Path(f"/proc/{worker}").exists() for worker in workers):
+            return
+        time.sleep(0.05)
+    raise AssertionError("workers that outlive their parent")
+
+
+def test_a_worker_that_is_killed_is_a_fault(folder):
+    process = long_texts(folder)
+    os.kill(workers_of(process.pid)[0], signal.SIGKILL)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 2 and error.startswith("error: a process that compared texts was ended")
+    assert error.count("\n") == 1
+
+
+STUB = """
+import types
+
+class BERTScorer:
+    def __init__(self, model_type, num_layers):
+        self.layers, self._tokenizer = num_layers, types.SimpleNamespace(model_max_length=10**30)
+
+    def score(self, submissions, references):
+        if submissions[0] == "":
+            raise OverflowError("too\\nbig")
+        return 0, 0, types.SimpleNamespace(tolist=lambda: [self.layers + self._tokenizer.model_max_length] * len(references))
+"""
+
+
+@pytest.mark.parametrize("kind, length", [("bert", 514), ("roberta", 512)])
+def test_what_bert_score_is_asked(folder, kind, length, monkeypatch):
+    """By a package of that name that answers with what it was asked."""
+    (folder / "bert_score.py").write_text(STUB)
+    (folder / "bert").mkdir()
+    (folder / "bert/config.json").write_text(json.dumps(
+        {"model_type": kind, "num_hidden_layers": 1000, "max_position_embeddings": 514, "pad_token_id": 1}))
+    monkeypatch.setenv("PYTHONPATH", str(folder))
+    arguments = ["output.txt", "references.txt", "-z", "tokenizer.bin", "--bert-model", "bert", "--json", "out.json"]
+    done = run(folder, *arguments)
+    assert done.returncode == 0, done.stderr
+    assert [request["bert"] for request in json.loads((folder / "out.json").read_text())["requests"]] == [1000 + length] * 3
+    (folder / "output.txt").write_text("\n" * 3)
+    done = run(folder, *arguments)
+    assert (done.returncode, done.stderr) == (2, "error: bert: BERTScore fails with this model: too\n")
+
+
 def test_bert_score(folder):
     """By a small BERT with random weights: nothing to compare with but the text itself, and a model that is damaged."""
     pytest.importorskip("bert_score", reason="needs the package bert-score")
+    pytest.importorskip("transformers", reason="needs the package transformers")
     from transformers import BertConfig, BertModel, BertTokenizerFast
 
     letters = [chr(c) for c in range(97, 123)]

@@ -1,5 +1,6 @@
 """tools/export_model.py: every layout of a snapshot gives the same model.bin; faults are one line and no file."""
 
+import contextlib
 import fcntl
 import hashlib
 import json
@@ -14,6 +15,9 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 ml_dtypes = pytest.importorskip("ml_dtypes")
 safetensors_numpy = pytest.importorskip("safetensors.numpy")
+sys.path.insert(0, str(ROOT / "tools"))
+import export_model  # noqa: E402
+
 BF16 = ml_dtypes.bfloat16
 
 V, H, E, TOP, I, L, HEAD_DIM, HEADS, KV_HEADS = 50, 64, 4, 2, 32, 3, 16, 6, 2
@@ -307,6 +311,17 @@ def test_two_exports_to_one_file(weights, tmp_path):
         assert done.returncode == 1 and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
         assert "another export" in done.stderr and part.read_bytes() == b"half"
     assert export(folder, tmp_path / "model.bin")[0] == weights.model()
+
+
+def test_an_export_that_ends_leaves_the_next_ones_part(tmp_path):
+    part = tmp_path / "model.bin.part"
+    with contextlib.ExitStack() as second:
+        with export_model.alone(part) as first:
+            first.write(b"all")
+            part.rename(tmp_path / "model.bin")
+            second.enter_context(export_model.alone(part)).write(b"half")
+        assert part.exists() and (tmp_path / "model.bin").read_bytes() == b"all"
+    assert [path.name for path in tmp_path.iterdir()] == ["model.bin"]
 
 
 def test_output_that_cannot_be_written(weights, tmp_path):

@@ -1,4 +1,4 @@
-"""The program from outside: command line, files, the getp flow, and every defect that CONTRACT lists for a harness."""
+"""The program from outside: command line, files, the getp flow, and every defect that a harness like this one has had."""
 import os
 import re
 import resource

@@ -163,7 +163,9 @@ def test_bytes_that_are_not_utf8(ids_of, encoding):
     texts = [not_utf8(rng, 40) for _ in range(TEXTS // 11)]
     assert sum(b"\xff" in text for text in texts) > len(texts) / 10
     pattern = regex.compile(encoding._pat_str)
-    for text, ids in zip(texts, ids_of(texts)):
+    ours = ids_of(texts)
+    assert len(ours) == len(texts)
+    for text, ids in zip(texts, ours):
         expected = []
         for piece in pattern.findall(text.decode(errors="surrogateescape")):
             expected += encoding._core_bpe.encode_single_piece(piece.encode(errors="surrogateescape"))

@@ -19,13 +19,18 @@ Thresholds: a JSON object of lowest means, and highest as [lowest, highest]: {"e
 """
 
 import argparse
+import ctypes
 import json
+import multiprocessing
+import os
+import signal
 import statistics
 import struct
 import sys
 from array import array
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 from tqdm import tqdm
@@ -56,7 +61,7 @@ def read_ids(path):
 
 
 def read_tokenizer(path):
-    """Bytes of each token of a tokenizer.bin (docs: CONTRACT)."""
+    """Bytes of each token of a tokenizer.bin (its format: tokenizer.hpp)."""
     try:
         data, tokens, at = Path(path).read_bytes(), [], 4
         if len(data) < 12:
@@ -133,6 +138,8 @@ def bert_scores(submissions, references, folder):
     try:
         config = json.loads((Path(folder) / "config.json").read_text())
         layers, positions = int(config["num_hidden_layers"]), int(config["max_position_embeddings"])
+        if config.get("model_type") in ("roberta", "xlm-roberta", "camembert"):  # positions begin after that of the padding
+            positions -= int(config["pad_token_id"]) + 1
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise Fault(f"{folder}: config.json does not say num_hidden_layers and max_position_embeddings: {error!r}") from None
     try:
@@ -157,6 +164,42 @@ def metrics(submission, reference, texts):
     return result
 
 
+def interrupted(*_):
+    """Ends the program wherever it is; an exception could get lost in a callback."""
+    os.write(2, b"error: interrupted; nothing was scored\n")
+    os._exit(130)
+
+
+def begin_worker(parent, *requests):
+    """A worker knows all requests by the fork, leaves Ctrl-C to its parent, and does not outlive it."""
+    global worker_requests
+    worker_requests = requests
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    pr_set_pdeathsig = 1
+    ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def metrics_of(number):
+    return metrics(*(each[number] for each in worker_requests))
+
+
+def each_metrics(submission, references, texts):
+    """Metrics of each request, in order; of texts in several processes: METEOR of two long ones takes half a second."""
+    if not texts[0]:
+        yield from map(metrics, submission, references, texts)
+        return
+    with ProcessPoolExecutor(min(os.cpu_count() or 1, len(texts)), multiprocessing.get_context("fork"), begin_worker,
+                             (os.getpid(), submission, references, texts)) as pool:
+        try:
+            yield from pool.map(metrics_of, range(len(texts)))
+        except BrokenProcessPool:
+            raise Fault("a process that compared texts was ended from outside, perhaps for want of memory; try again") from None
+
+
 # ---- all of them -----------------------------------------------------------------------------------------------------------
 
 
@@ -175,9 +218,8 @@ def evaluate(submission_path, references_path, tokenizer_path=None, bert_model=N
     texts = [tuple(text_of(ids, tokens, f"{path}: line {i}") for ids, path in
                    ((ours, submission_path), (theirs, references_path)))
              for i, (ours, theirs) in enumerate(zip(submission, references), 1)] if tokens else [None] * len(submission)
-    with ProcessPoolExecutor() as pool:  # METEOR of two long texts takes half a second
-        results = list(tqdm(pool.map(metrics, submission, references, texts, chunksize=4), total=len(submission), desc="evaluate",
-                            disable=not sys.stderr.isatty()))
+    results = list(tqdm(each_metrics(submission, references, texts), total=len(submission), desc="evaluate",
+                        disable=not sys.stderr.isatty()))
     if bert_model:
         for result, value in zip(results, bert_scores(*map(list, zip(*texts)), bert_model)):
             result["bert"] = value
@@ -229,6 +271,8 @@ def main():
     options = parser.parse_args()
     if bool(options.first) != bool(options.requests):
         parser.error("--first and --requests go together")
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, interrupted)
     try:
         bounds = read_thresholds(options.thresholds) if options.thresholds else {}
         if options.json and (options.json.is_dir() or not options.json.parent.is_dir()):

@@ -315,7 +315,7 @@ class Plan:
 
 
 def plan_of(tensors, c):
-    """All of model.bin, in its order (docs: CONTRACT)."""
+    """All of model.bin, in the order of run.cpp's memory_map_weights."""
     plan = Plan(tensors, c)
     A, KV = c.n_attn_heads * c.head_dim, c.n_kv_heads * c.head_dim
     H, E, I, Q = c.hidden_dim, c.n_experts, c.intermediate_dim, A + 2 * KV
@@ -390,21 +390,23 @@ def in_order(chunks, threads):
 
 @contextlib.contextmanager
 def alone(part):
-    """The file, empty and open for writing by this process alone; what then lies under its name is removed in the end."""
+    """The file, empty and open for writing by this process alone. Removed in the end, if it still has that name."""
     with open(part, "ab") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if not os.path.samestat(os.fstat(file.fileno()), os.stat(part)):  # renamed since it was opened
                 raise FileNotFoundError
         except (BlockingIOError, FileNotFoundError):
-            raise Fault(f"{part}: another export is writing it; wait for that one, or give another -o") from None
+            raise Fault(f"{part}: another export is writing it, or was until now; wait for that one, or give another -o") from None
         except OSError:  # a file system without locks
             pass
         try:
             file.truncate(0)
             yield file
         finally:
-            part.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                if os.path.samestat(os.fstat(file.fileno()), os.stat(part)):
+                    part.unlink()
 
 
 def export(snapshot, output, seq_len, threads):
@@ -431,6 +433,7 @@ def export(snapshot, output, seq_len, threads):
                 bar.update(len(data))
             file.flush()
             os.fsync(file.fileno())
+            checksum(output).unlink(missing_ok=True)
             os.replace(part, output)
             checksum(output).write_text(f"{digest.hexdigest()}  {output.name}\n")
     except OSError as error:
@@ -493,7 +496,7 @@ def main():
     except Fault as fault:
         sys.exit(f"error: {fault}")
     except KeyboardInterrupt:
-        sys.exit("error: interrupted; nothing was written")
+        sys.exit("error: interrupted; run it again")
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@
 //   slot lies at t % length . sinks (heads) f32 . positions, slots (rows) int . window: positions seen, 0 for all
 //   partial (rows, heads, chunks, 2 + head_dim) f32: of each chunk of a row that sees more than one the largest score,
 //   the sum of weights, and the weighted sum of values; merged in order of the chunks, from the sink on
-//   chunk kernel: grid (kv_heads * blocks of 8 or 4 heads, rows, chunks) . block 128 . shared 8.4 KB
+//   chunk kernel: grid (kv_heads * blocks of 8 or 4 heads, rows, chunks) . block 128 . shared 8.2 KB
 //   groups of 16 or 32 lanes read a key or a value together, 16 bytes a lane, and use it for all heads of the block
 //   merge kernel: grid (blocks over heads * head_dim, rows) . block 256
 //   order: chunks of kAttentionChunk positions from the first one seen. In a chunk a score is dot products of 4 or 8
@@ -266,6 +266,7 @@ inline void attention(float *d_out, float *d_partial, const float *d_q, const fl
   HIP_REQUIRE(head_dim > 0 && head_dim <= 256 && length > 0 && (window > 0 ? window <= length : longest < length));
   HIP_REQUIRE((uintptr_t)d_q % 16 == 0 && (uintptr_t)d_key_cache % 16 == 0 && (uintptr_t)d_value_cache % 16 == 0);
   const int chunks = attention_chunks(longest, window);
+  HIP_REQUIRE(chunks <= 65535);
   const auto launch = [&](auto dim, auto vector) {
     constexpr int kHeads = AttentionShape<dim.value>::kHeads;
     const int blocks = (heads / kv_heads + kHeads - 1) / kHeads;

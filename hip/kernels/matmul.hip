@@ -5,7 +5,7 @@
 //   precondition: n % 8 == 0, rows aligned to 16 bytes
 //   order: chunks of kMatmulChunk k, summed by the matrix cores (at each 32 k the first term, then the second), added
 //   up in FP32 in ascending order: depends on n alone, not on the kernel, the tile or what shares it. Matrix cores that
-//   truncate their sums stay at FP32 grade that way (DESIGN, Numbers).
+//   truncate their sums stay at FP32 grade that way.
 //
 // Two kernels: matmul_stream.hip for few rows, matmul_tile.hip for many.
 #pragma once

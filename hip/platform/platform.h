@@ -4,8 +4,8 @@
 //   host    any C++17 compiler: kernels run on the CPU, and are checked while they run
 //
 // What kernels may use on every back end: the HIP names below hip/platform, and what is our own:
-//   GETP_AFTER_PREVIOUS()            first in every kernel: what the kernels before have written is there. (Before it
-//                                    may be read what no kernel writes, or one before the last.)
+//   GETP_AFTER_PREVIOUS()            in every kernel, before it reads what a kernel writes: what those before it have
+//                                    written is there
 //   GETP_SHARED(type, name, count)   shared memory of a block, `count` elements (a constant expression)
 //   group_reduce<N>(value, op)       reduction over aligned groups of N lanes, result in every lane
 //   group_sums<N>(values)            N reductions by addition at once: lane i gets the sum of the group's values[i]

@@ -15,10 +15,13 @@ struct Refused {};
 #include "../../fatal.hpp"
 #undef exit
 
+// Where messages go when libFuzzer has closed stderr to the lines of fatal().
+inline const int messages = dup(STDERR_FILENO);
+
 // Ends the run unless `holds`: libFuzzer then keeps the input.
 inline void require(bool holds, const char *what) {
   if (holds) return;
-  fprintf(stderr, "broken: %s\n", what);
+  dprintf(messages, "broken: %s\n", what);
   abort();
 }
 

@@ -12,6 +12,7 @@ constexpr int64_t kMost = 1 << 17;
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
   static MemoryFile file;
   size_t file_size = size;
+  bool refused = size < sizeof(Config);
   if (size >= sizeof(Config)) {
     Config config;
     memcpy(&config, data, sizeof config);
@@ -21,7 +22,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
                             int64_t{config.n_attn_heads} * (config.seq_len + 1);
       if (state > kMost || model_file_size(&config) > kMost * (int64_t)sizeof(float)) return 0;
       if (size > sizeof config && data[sizeof config] % 2) file_size = (size_t)model_file_size(&config);
-    } catch (Refused) {  // build_transformer must see that too
+    } catch (Refused) {
+      refused = true;
     }
   }
   file.set(data, size < file_size ? size : file_size, file_size);
@@ -33,6 +35,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     if (transformer.fd >= 0) close(transformer.fd);
     return 0;
   }
+  require(!refused, "a header that is refused by itself is refused in a file");
   const Config &config = transformer.config;
   const float *end = transformer.weights.b_mlp2 + int64_t{config.n_layers} * config.n_experts * config.hidden_dim;
   require((const char *)end == (const char *)transformer.data + transformer.file_size, "weights end with the file");
