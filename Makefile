@@ -62,7 +62,6 @@ build/tools.backend: FORCE
 	@mkdir -p build
 	@echo '$(BACKEND)' | cmp -s - $@ || echo '$(BACKEND)' > $@
 
-.PHONY: decode
 decode: decode.cpp tokenizer.cpp fatal.hpp tokenizer.hpp unicode_classes.inc
 	$(CXX) --std=c++17 -O3 decode.cpp tokenizer.cpp -o $@
 

@@ -6,7 +6,7 @@ ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 say() { printf '%s\n' "$*"; }
 die() {
   printf 'run.sh: %s\n' "$*" >&2
-  exit 1
+  exit "${die_status:-1}"
 }
 
 # ---- help ------------------------------------------------------------------------------------------------------------
@@ -101,11 +101,12 @@ help_export() {
 usage: ./run.sh export SNAPSHOT -o model.bin [--seq-len N] [--threads N]
        ./run.sh export --verify model.bin
 Writes model.bin from a folder with config.json and *.safetensors, as OpenAI or Hugging Face lay them out, with experts in MXFP4,
-BF16 or FP32, in one file or several: 83.7 GB for gpt-oss-20b, 467 GB for -120b. MXFP4 is expanded exactly. Memory stays under 3 GB.
+BF16, FP16 or FP32, in one file or several: 83.7 GB for gpt-oss-20b, 467 GB for -120b. MXFP4 is expanded exactly. Memory stays under 3 GB.
 Every tensor is checked by name, shape and type before the first byte is written. The result's SHA-256 goes to model.bin.sha256;
 --verify compares the two. An export that is interrupted leaves nothing behind (killed outright: model.bin.part, which the next one
 replaces); run it again. A second export to the same file is refused while the first is writing.
   --seq-len N   positions of a sequence (default: config.json's max_seq_len, else 2048)
+  --threads N   1 to 16, each of which takes memory (default: as many as there are cores, at most 8)
 END
 }
 
@@ -124,9 +125,10 @@ usage: ./run.sh eval OUTPUT REFERENCES [-z tokenizer.bin] [--thresholds FILE] [-
 Compares an output.txt with references, another one: tokens before the first that differs, requests that are equal, F1 of the
 tokens, METEOR (with -z), BERTScore (with a model on disk), distinct tokens, repetition, length; a table, and all figures as JSON.
 Exit code 1 if a mean misses its threshold, 2 on files that do not belong together: nothing is scored then.
-  --self MODEL  makes the references with the CPU reference, for the first N requests of the input (default 4, from data/input.txt);
+  --self MODEL  makes the references with the CPU reference, for the first N requests of the input (default 4);
                 a token of gpt-oss-20b reads 14 GB of weights, so give a small N, and the -n of OUTPUT small too
-  -i, -n, -z    what OUTPUT was made with (-z: default tokenizer.bin beside the model)
+  -i, -n, -z    what OUTPUT was made with (-i: default data/input.txt; -n: 1024, as for ./run, 0: all positions;
+                -z: tokenizer.bin beside the model)
   --thresholds  JSON, lowest means: {"equal": 0.99, "length": [0.9, 1.1]}
 END
 }
@@ -152,7 +154,7 @@ END
 help_clean() {
   cat <<'END'
 usage: ./run.sh clean
-Runs "make clean" (programs, and the tokenizer.bin that "make tokenizer-bin" exports) and removes build/ (demo models,
+Runs "make clean" (programs, and ./tokenizer.bin, which is soon exported again) and removes build/ (demo models,
 reports, Python environment). model.bin and data/ stay.
 END
 }
@@ -462,6 +464,7 @@ cmd_test() {
 cmd_run() {
   local launcher=()
   if [[ ${1-} == --srun ]]; then
+    command -v srun >/dev/null || die "run: --srun, but there is no srun here"
     launcher=(srun "--gres=gpu:${GPUS:-1}")
     shift
   fi
@@ -479,7 +482,10 @@ cmd_parity() {
         case $1 in
           -z) tokenizer=$2 ;;
           -i) input=$2 ;;
-          *) rest+=("$1" "$2") ;;
+          *)
+            [[ $2 =~ ^[1-9][0-9]{0,8}$ ]] || die "parity: $1 needs a number from 1 on, not '$2'"
+            rest+=("$1" "$2")
+            ;;
         esac
         shift 2
         ;;
@@ -505,6 +511,7 @@ cmd_bench() {
       --json)
         [[ -n ${2-} ]] || die "bench: --json needs a file; see ./run.sh bench -h"
         json=(--json "$2")
+        [[ -d $(dirname "$2") && ! -d $2 ]] || die "bench: cannot write '$2'"
         shift 2
         ;;
       -*) die "bench: unknown argument '$1'; see ./run.sh bench -h" ;;
@@ -544,7 +551,7 @@ cmd_bench() {
       "$ROOT/build/make_model" "$shape" -o "$model" --seed 1
     fi
   fi
-  positions=$(od -An -td4 -j36 -N4 "$model" | tr -d ' ') # seq_len, the header's tenth field
+  positions=$(od -An -td4 -j36 -N4 "$model" 2>/dev/null | tr -d ' ' || :) # seq_len, the header's tenth field
   [[ $positions =~ ^[1-9][0-9]*$ ]] || die "bench: '$model' is no model"
   position=$((positions < 1024 ? positions / 2 : 512))
   steps=$((positions - position < steps ? positions - position : steps))
@@ -573,6 +580,7 @@ cmd_export_tokenizer() {
 }
 
 cmd_eval() {
+  local die_status=2 # 1: a threshold was missed
   local model='' input=$ROOT/data/input.txt steps=1024 first='' tokenizer='' files=() options=() own=''
   while [[ $# -gt 0 ]]; do
     case $1 in
@@ -601,28 +609,30 @@ cmd_eval() {
 
   # All that can be wrong is looked at before the reference, which takes its time.
   [[ ${#files[@]} == 1 ]] || die "eval: with --self give one output; see ./run.sh eval -h"
-  [[ -f ${files[0]} ]] || die "eval: no output ${files[0]}"
   [[ -f $input ]] || die "eval: no input $input; name it with -i"
-  first=${first:-4}
-  local requests dir=$ROOT/build/eval
+  local requests dir
   requests=$(head -n 1 "$input" | tr -d '\r')
-  [[ $first =~ ^[1-9][0-9]{0,8}$ && $requests =~ ^[1-9][0-9]{0,8}$ && $first -le $requests ]] ||
-    die "eval: --first $first of the $requests requests of $input"
-  [[ $(wc -l <"${files[0]}") == "$requests" ]] ||
-    die "eval: ${files[0]} has $(wc -l <"${files[0]}") lines, $input $requests requests: nothing is scored"
+  [[ $requests =~ ^[1-9][0-9]{0,8}$ ]] || die "eval: $input: its first line is not the number of requests"
+  first=${first:-$((requests < 4 ? requests : 4))}
+  [[ $first =~ ^[1-9][0-9]{0,8}$ && $first -le $requests ]] || die "eval: --first $first of the $requests requests of $input"
+  [[ -f $model ]] || die "eval: no model $model"
   tokenizer=${tokenizer:-$(dirname "$model")/tokenizer.bin}
+  options+=(-z "$tokenizer" --first "$first" --requests "$requests")
+  (python_tool evaluate "${files[0]}" "$input" --check "${options[@]}")
   set_up build
-  build_with -s "$(fast_target host)" GPU=host OUT=build/run_reference DEFINES=-DGETP_REFERENCE >/dev/null
-  mkdir -p "$dir"
+  mkdir -p "$ROOT/build"
+  dir=$(mktemp -d "$ROOT/build/eval.XXXXXX") # of this run alone
+  # shellcheck disable=SC2064  # the folder of now
+  trap "rm -rf '$dir'" EXIT
+  build_with -s "$(fast_target host)" GPU=host OUT="$dir/run_reference" DEFINES=-DGETP_REFERENCE >/dev/null
   {
     say "$first"
     sed -n "2,$((first + 1))p" "$input"
   } >"$dir/input.txt"
   say "eval: the first $first requests of $input on the CPU reference"
-  "$ROOT/build/run_reference" "$model" -z "$tokenizer" -m getp -i "$dir/input.txt" -o "$dir/references.txt" -n "$steps" \
+  "$dir/run_reference" "$model" -z "$tokenizer" -m getp -i "$dir/input.txt" -o "$dir/references.txt" -n "$steps" \
     >"$dir/run.log" || die "eval: the CPU reference failed"
-  python_tool evaluate "${files[0]}" "$dir/references.txt" "${options[@]}" -z "$tokenizer" --first "$first" \
-    --requests "$requests"
+  (python_tool evaluate "${files[0]}" "$dir/references.txt" "${options[@]}")
 }
 
 cmd_decode() {

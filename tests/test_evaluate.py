@@ -57,6 +57,18 @@ def test_the_first_alone(folder):
     assert done.returncode == 0 and "2 requests, 1 fully equal" in done.stdout
 
 
+def test_a_check_scores_nothing(folder):
+    (folder / "references.txt").write_text("not ids")
+    done = run(folder, "output.txt", "references.txt", "--check", "--json", "out.json", "--first", "2", "--requests", "3")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "") and not (folder / "out.json").exists()
+
+
+def test_results_do_not_replace_what_is_read(folder):
+    before = (folder / "references.txt").read_text()
+    done = run(folder, "output.txt", "references.txt", "--json", "references.txt")
+    assert done.returncode == 2 and "would replace" in done.stderr and (folder / "references.txt").read_text() == before
+
+
 def test_repetition_counts_grams_that_came_back():
     assert evaluate.repetition([1, 2, 3, 4] * 3) == pytest.approx(1 - 4 / 9)
     assert evaluate.repetition([1, 2, 3]) == 0
@@ -106,6 +118,12 @@ def test_thresholds(folder):
     (lambda f: (f / "tokenizer.bin").write_bytes(b"1234567890"), ["-z", "tokenizer.bin"], "no tokenizer.bin"),
     (lambda f: (f / "t.json").write_text("[1]"), ["--thresholds", "t.json"], "not thresholds"),
     (lambda f: (f / "t.json").write_text('{"bleu": 1}'), ["--thresholds", "t.json"], "bleu"),
+    (lambda f: (f / "t.json").write_text('{"f1": [1, 2, 3]}'), ["--thresholds", "t.json"], "f1"),
+    (lambda f: (f / "t.json").write_text('{"f1": [2, 1]}'), ["--thresholds", "t.json"], "f1"),
+    (lambda f: (f / "t.json").write_text('{"f1": NaN}'), ["--thresholds", "t.json"], "f1"),
+    (lambda f: (f / "t.json").write_text("[" * 100000), ["--thresholds", "t.json"], "not thresholds"),
+    (lambda f: None, ["--check", "--first", "2", "--requests", "4"], "3 requests, not 4"),
+    (lambda f: (f / "output.txt").write_text("0\n9\n1\n"), ["--check", "-z", "tokenizer.bin"], "line 2: token id 9"),
     (lambda f: None, ["--bert-model", "."], "-z"),
     (lambda f: None, ["--first", "3", "--requests", "4"], "3 requests, not 4"),
     (lambda f: None, ["--first", "2", "--requests", "3"], "2 requests, references.txt 3"),

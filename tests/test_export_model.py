@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import hashlib
 import json
+import os
 import struct
 import subprocess
 import sys
@@ -311,6 +312,33 @@ def test_two_exports_to_one_file(weights, tmp_path):
         assert done.returncode == 1 and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
         assert "another export" in done.stderr and part.read_bytes() == b"half"
     assert export(folder, tmp_path / "model.bin")[0] == weights.model()
+
+
+def test_outputs_that_are_no_files_of_their_own(weights, tmp_path):
+    folder = write(tmp_path / "snapshot", *LAYOUTS["openai"](weights))
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    (tmp_path / "link").symlink_to(folder / "config.json")
+    for output in [*folder.iterdir(), tmp_path / "link"]:
+        done = run(folder, "-o", output)
+        assert done.returncode == 1 and "would replace what is read" in done.stderr and done.stderr.count("\n") == 1
+    os.mkfifo(tmp_path / "pipe")
+    done = run(folder, "-o", tmp_path / "pipe")
+    assert done.returncode == 1 and "not a regular file" in done.stderr and (tmp_path / "pipe").is_fifo()
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_output_through_a_link(weights, tmp_path):
+    folder = write(tmp_path / "snapshot", *LAYOUTS["openai"](weights))
+    (tmp_path / "large").mkdir()
+    (tmp_path / "model.bin").symlink_to("large/m.bin")
+    assert export(folder, tmp_path / "model.bin")[0] == weights.model() == (tmp_path / "large/m.bin").read_bytes()
+    assert (tmp_path / "model.bin").is_symlink() and run("--verify", tmp_path / "model.bin").returncode == 0
+
+
+@pytest.mark.parametrize("name, value", [("model_type", "llama"), ("hidden_act", "gelu")])
+def test_another_model(name, value, weights, tmp_path):
+    tensors, config = LAYOUTS["openai"](weights)
+    check_fault(write(tmp_path / "snapshot", tensors, {**config, name: value}), tmp_path / "model.bin", name, value)
 
 
 def test_an_export_that_ends_leaves_the_next_ones_part(tmp_path):

@@ -437,10 +437,28 @@ def test_eval_against_the_reference_in_any_order(graded):
         (graded / "a.json").unlink()
 
 
+def test_two_evals_at_once(graded):
+    """Of different lengths; the first output lacks its last line end, and no --first stands for all of fewer than four."""
+    pytest.importorskip("nltk")
+    (graded / "two.txt").write_text("\n".join(["2", *(graded / "input.txt").read_text().splitlines()[1:3]]))
+    (graded / "of-two.txt").write_text("\n".join((graded / "output.txt").read_text().splitlines()[:2]))
+    arguments = [["of-two.txt", "-i", "two.txt"], ["output.txt", "-i", "input.txt"]]
+    running = [subprocess.Popen([ROOT / "run.sh", "eval", "--self", "model.bin", *each, "-n", "32"], cwd=graded,
+                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for each in arguments]
+    for process, expected in zip(running, ["2 requests, 2 fully equal", "4 requests, 4 fully equal"]):
+        out, error = process.communicate()
+        assert process.returncode == 0 and expected in out, out + error
+    assert not list((ROOT / "build").glob("eval.*"))
+
+
 @pytest.mark.parametrize("arguments, expected", [
     (["--self", "model.bin"], "one output"),
     (["--self", "model.bin", "absent.txt"], "absent.txt"),
     (["--self", "model.bin", "short.txt"], "nothing is scored"),
+    (["--self", "absent.bin", "output.txt"], "absent.bin"),
+    (["--self", "model.bin", "output.txt", "--thresholds", "absent.json"], "absent.json"),
+    (["--self", "model.bin", "output.txt", "--json", "nowhere/out.json"], "nowhere"),
+    (["--self", "model.bin", "output.txt", "-z", "absent.tok"], "absent.tok"),
     (["--self", "model.bin", "output.txt", "--first", "9"], "--first 9"),
     (["--self", "model.bin", "output.txt", "--first", "x"], "--first x"),
     (["output.txt", "references.txt", "-n", "3"], "only with --self"),
@@ -449,9 +467,10 @@ def test_eval_against_the_reference_in_any_order(graded):
     (["-q"], "'-q'"),
 ])
 def test_eval_says_what_is_wrong_before_the_reference(graded, arguments, expected):
+    pytest.importorskip("nltk")
     (graded / "short.txt").write_text("1\n2\n")
     done = evaluated(graded, *arguments, *(["-i", "input.txt"] if "--self" in arguments else []))
-    assert done.returncode == 1 and expected in done.stderr and done.stderr.count("\n") == 1, done.stderr
+    assert done.returncode == 2 and expected in done.stderr and done.stderr.count("\n") == 1, done.stderr
 
 
 def test_export_by_the_front_door(tmp_path):

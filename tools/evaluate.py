@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """Compares a submission, an output.txt of token ids, with references, another one, request by request.
 
-    evaluate.py SUBMISSION REFERENCES [-z tokenizer.bin] [--first N --requests M] [--thresholds FILE] [--json FILE] [--bert-model FOLDER]
+    evaluate.py SUBMISSION REFERENCES [-z tokenizer.bin] [--first N --requests M] [--check] [--thresholds FILE] [--json FILE]
+                [--bert-model FOLDER]
 
 Both files must hold the same number of requests. --first N compares the first N of a submission of --requests M with
-references that are N. Exit code 1 if a mean misses its threshold, 2 on a fault.
+references that are N. --check looks at everything but the references and scores nothing. Exit code 1 if a mean misses its threshold, 2 on a fault.
 
   prefix         tokens before the first that differs, as a share of the reference's (1: all of them)
   equal          1 where the request is token for token the reference
@@ -21,6 +22,7 @@ Thresholds: a JSON object of lowest means, and highest as [lowest, highest]: {"e
 import argparse
 import ctypes
 import json
+import math
 import multiprocessing
 import os
 import signal
@@ -34,6 +36,8 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 from tqdm import tqdm
+
+from output_file import output_file
 
 STOP_TOKENS = {199999, 200002}
 
@@ -203,16 +207,23 @@ def each_metrics(submission, references, texts):
 # ---- all of them -----------------------------------------------------------------------------------------------------------
 
 
+def read_submission(path, tokenizer_path, first, requests):
+    """Its ids, a list for each request, or each of the `first` of `requests`; and the bytes of the tokens, or None."""
+    submission = read_ids(path)
+    if first and len(submission) != requests:
+        raise Fault(f"{path} has {len(submission)} requests, not {requests}: nothing is scored")
+    tokens = read_tokenizer(tokenizer_path) if tokenizer_path else None
+    for number, ids in enumerate(submission if tokens else [], 1):
+        text_of(ids, tokens, f"{path}: line {number}")
+    return submission[:first] if first else submission, tokens
+
+
 def evaluate(submission_path, references_path, tokenizer_path=None, bert_model=None, first=None, requests=None):
     """A dictionary of metrics for each request, or each of the `first` of `requests`."""
-    submission, references = read_ids(submission_path), read_ids(references_path)
-    if first:
-        if len(submission) != requests:
-            raise Fault(f"{submission_path} has {len(submission)} requests, not {requests}: nothing is scored")
-        submission = submission[:first]
+    submission, tokens = read_submission(submission_path, tokenizer_path, first, requests)
+    references = read_ids(references_path)
     if len(submission) != len(references):
         raise Fault(f"{submission_path} has {len(submission)} requests, {references_path} {len(references)}: nothing is scored")
-    tokens = read_tokenizer(tokenizer_path) if tokenizer_path else None
     if bert_model and not tokens:
         raise Fault("--bert-model compares texts: give the tokenizer with -z")
     texts = [tuple(text_of(ids, tokens, f"{path}: line {i}") for ids, path in
@@ -235,12 +246,17 @@ def summary(results):
 def read_thresholds(path):
     try:
         thresholds = json.loads(Path(path).read_text())
-        bounds = {name: (float(value[0]), float(value[1])) if isinstance(value, list) else (float(value), float("inf"))
-                  for name, value in thresholds.items()}
     except OSError as error:
         raise Fault(f"{path}: {error.strerror}") from None
-    except (ValueError, TypeError, AttributeError, IndexError) as error:
-        raise Fault(f"{path}: not thresholds, as {{\"equal\": 0.99}}: {error}") from None
+    except (ValueError, RecursionError) as error:
+        raise Fault(f"{path}: not thresholds, no JSON: {error}") from None
+    if not isinstance(thresholds, dict):
+        raise Fault(f"{path}: not thresholds, which are an object as {{\"equal\": 0.99}}")
+    bounds = {name: value if isinstance(value, list) else [value, math.inf] for name, value in thresholds.items()}
+    for name, bound in bounds.items():
+        numbers = all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in bound)
+        if len(bound) != 2 or not numbers or not bound[0] <= bound[1]:
+            raise Fault(f"{path}: not thresholds: {name} is neither a number nor [lowest, highest]")
     return bounds
 
 
@@ -251,10 +267,9 @@ def check_names(bounds, path, names):
 
 
 def positive(text):
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text}: expected a number from 1 on")
-    return value
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number from 1 on")
+    return int(text)
 
 
 def main():
@@ -265,6 +280,7 @@ def main():
     parser.add_argument("-z", dest="tokenizer", type=Path, metavar="FILE", help="tokenizer.bin, for what compares texts")
     parser.add_argument("--first", type=positive, metavar="N", help="compare the first N requests alone")
     parser.add_argument("--requests", type=positive, metavar="M", help="with --first: what the submission must hold")
+    parser.add_argument("--check", action="store_true", help="look at everything but the references, score nothing")
     parser.add_argument("--thresholds", type=Path, metavar="FILE", help="means to reach, as JSON")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also writes all figures there, request by request")
     parser.add_argument("--bert-model", type=Path, metavar="FOLDER", help="a model for BERTScore")
@@ -275,10 +291,19 @@ def main():
         signal.signal(number, interrupted)
     try:
         bounds = read_thresholds(options.thresholds) if options.thresholds else {}
-        if options.json and (options.json.is_dir() or not options.json.parent.is_dir()):
-            raise Fault(f"{options.json}: cannot be written")
+        if options.json:
+            if not options.json.parent.is_dir():
+                raise Fault(f"{options.json}: no such folder")
+            inputs = [options.submission, options.references, options.tokenizer, options.thresholds]
+            try:
+                output_file(options.json, *filter(None, inputs))
+            except ValueError as error:
+                raise Fault(error) from None
         check_names(bounds, options.thresholds, list(metrics([], [], ("", "") if options.tokenizer else None)) +
                     ["bert"] * bool(options.bert_model))
+        if options.check:
+            read_submission(options.submission, options.tokenizer, options.first, options.requests)
+            return 0
         results = evaluate(options.submission, options.references, options.tokenizer, options.bert_model,
                            options.first, options.requests)
         means = summary(results)
@@ -289,13 +314,14 @@ def main():
             print(f"{name:14}" + "".join(f"{value:10.4g}" for value in each.values()) +
                   (f"   {'MISSED' if name in missed else 'reached'}: {bounds[name][0]:g}"
                    + (f" to {bounds[name][1]:g}" if bounds[name][1] < float("inf") else "") if name in bounds else ""))
+        sys.stdout.flush()
         if options.json:
             options.json.write_text(json.dumps({"requests": results, "summary": means, "missed": missed}, indent=1) + "\n")
     except Fault as fault:
         print(f"error: {fault}", file=sys.stderr)
         return 2
     except OSError as error:
-        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
+        print(f"error: {error.filename or 'the results'}: {error.strerror}", file=sys.stderr)
         return 2
     return 1 if missed else 0
 

@@ -28,6 +28,8 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from tqdm import tqdm
 
+from output_file import output_file
+
 CHUNK_BYTES = 32 << 20  # of FP32 that a thread makes at a time
 FLOATS = {"F32": np.dtype(np.float32), "F16": np.dtype(np.float16), "BF16": np.dtype(np.uint16)}
 # The 16 values of FP4 (E2M1), low bits first. Source: OCP Microscaling Formats v1.0, 5.3.3.
@@ -71,7 +73,7 @@ CONSTANTS = {
     ("rope_scaling.beta_fast", "rope_parameters.beta_fast"): 32, ("rope_scaling.beta_slow", "rope_parameters.beta_slow"): 1,
     ("rope_scaling.truncate", "rope_parameters.truncate"): False,
     ("rope_scaling.rope_type", "rope_parameters.rope_type"): "yarn", ("attention_bias",): True,
-    ("tie_word_embeddings",): False,
+    ("tie_word_embeddings",): False, ("model_type",): "gpt_oss", ("hidden_act",): "silu",
 }
 
 
@@ -120,7 +122,7 @@ class Config:
             config = json.loads(path.read_text())
         except OSError as error:
             raise Fault(f"{path}: {error.strerror}") from None
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise Fault(f"{path}: no JSON: {error}") from None
         if not isinstance(config, dict):
             raise Fault(f"{path}: not an object")
@@ -206,7 +208,7 @@ def files_of(snapshot):
         names = set(json.loads(indices[0].read_text())["weight_map"].values())
         if not all(isinstance(name, str) and Path(name).name == name for name in names):
             raise ValueError("files are named that do not lie beside it")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise Fault(f"{indices[0]}: not an index of tensors: {error!r}") from None
     return [snapshot / name for name in sorted(names)]
 
@@ -224,8 +226,8 @@ def tensors_of(snapshot):
             raise Fault(f"{path}: the index names it, but it is not there") from None
         except OSError as error:
             raise Fault(f"{path}: {error.strerror or error}") from None
-        except (SafetensorError, ValueError) as error:
-            raise Fault(f"{path}: cut off, or no safetensors file: {error}") from None
+        except (SafetensorError, ValueError, RecursionError) as error:
+            raise Fault(f"{path}: cut off, or no safetensors file; download it again: {error}") from None
         for name, of in header.items():
             if name == "__metadata__":
                 continue
@@ -410,10 +412,13 @@ def alone(part):
 
 
 def export(snapshot, output, seq_len, threads):
-    if output.is_dir() or not output.name or checksum(output).is_dir():
-        raise Fault(f"{output}: a folder; name the file to write")
     if not snapshot.is_dir():
         raise Fault(f"{snapshot}: no folder; give the one with config.json and *.safetensors")
+    try:
+        output = output_file(output, *snapshot.iterdir())
+        output_file(checksum(output), *snapshot.iterdir())
+    except ValueError as error:
+        raise Fault(error) from None
     config = Config.read(snapshot, seq_len)
     chunks = plan_of(tensors_of(snapshot), config)
     header = config.header()
@@ -447,40 +452,41 @@ def checksum(model):
 
 
 def verify(model):
+    model = model.resolve()
     try:
         expected = checksum(model).read_text().split()[0]
+    except OSError as error:
+        raise Fault(f"{checksum(model)}: {error.strerror}; it lies beside a model that was exported") from None
+    except (IndexError, ValueError):
+        raise Fault(f"{checksum(model)}: no checksum; export the model again") from None
+    try:
         digest, size = hashlib.sha256(), model.stat().st_size
         with open(model, "rb") as file, progress(size, "verify") as bar:
             while data := file.read(CHUNK_BYTES):
                 digest.update(data)
                 bar.update(len(data))
-    except (OSError, IndexError, ValueError) as error:
-        raise Fault(f"{model}: cannot be verified: {error}") from None
+    except OSError as error:
+        raise Fault(f"{model}: {error.strerror}") from None
     if digest.hexdigest() != expected:
         raise Fault(f"{model}: sha256 is {digest.hexdigest()}, not {expected} of {checksum(model).name}: export it again")
     print(f"{model}: as exported\nsha256 {expected}")
 
 
-def positive(text):
-    value = int(text)
-    if not 0 < value < 2**31:
-        raise argparse.ArgumentTypeError(f"{text}: expected a number from 1 on")
-    return value
-
-
-def few(text):
-    value = positive(text)
-    if value > 16:
-        raise argparse.ArgumentTypeError(f"{text}: expected at most 16: each takes memory")
-    return value
+def up_to(most):
+    def number(text):
+        if not text.isdecimal() or not 0 < int(text) <= most:
+            raise argparse.ArgumentTypeError(f"'{text}' is not a whole number from 1 to {most}")
+        return int(text)
+    return number
 
 
 def main():
     parser = argparse.ArgumentParser(usage=__doc__.split("\n\n")[1].strip())
     parser.add_argument("snapshot", nargs="?", type=Path, help="folder with config.json and *.safetensors")
     parser.add_argument("-o", "--output", type=Path, help="the file to write")
-    parser.add_argument("--seq-len", type=positive, help="positions of a sequence (default: config.json's max_seq_len, else 2048)")
-    parser.add_argument("--threads", type=few, default=min(8, os.cpu_count() or 1), help="default: %(default)s")
+    parser.add_argument("--seq-len", type=up_to(1 << 24), help="positions of a sequence (default: config.json's max_seq_len, else 2048)")
+    parser.add_argument("--threads", type=up_to(16), default=min(8, os.cpu_count() or 1),
+                        help="each takes memory; default: %(default)s")
     parser.add_argument("--verify", type=Path, metavar="MODEL", help="compare a model with the checksum beside it")
     options = parser.parse_args()
     for number in (signal.SIGTERM, signal.SIGHUP):

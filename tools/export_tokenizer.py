@@ -14,6 +14,8 @@ import struct
 import sys
 from pathlib import Path
 
+from output_file import output_file
+
 RANKS_SHA256 = "446a9538cb6c348e3516120d7c08b09f57c36495e2acfffe59a5bf8b0cfb1a2d"
 FIRST_SPECIAL, VOCAB_SIZE = 199998, 201088
 SPECIAL_SCORE = -1e30
@@ -71,7 +73,7 @@ def tokens_of_snapshot(snapshot):
         special = {int(each["id"]): each["content"] for each in added}
     except OSError as error:
         fail(f"{path}: cannot read the tokenizer: {error.strerror}; give a snapshot's folder with --snapshot")
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         fail(f"{path}: not a tokenizer.json ({type(error).__name__}: {first_line(error)}); download it again")
     for token, text in special.items():
         # 200018 has a name of o200k_base, too
@@ -145,9 +147,15 @@ def main():
     source.add_argument("--ranks", type=Path, metavar="FILE",
                         help="o200k_base.tiktoken, instead of the package tiktoken")
     arguments = parser.parse_args()
+    inputs = [arguments.ranks] if arguments.ranks else arguments.snapshot.iterdir() if arguments.snapshot and \
+        arguments.snapshot.is_dir() else []
+    try:
+        output = output_file(arguments.output, *inputs)
+    except ValueError as error:
+        fail(error)
     ordinary = (tokens_of_snapshot(arguments.snapshot) if arguments.snapshot
                 else tokens_of_file(arguments.ranks) if arguments.ranks else tokens_of_tiktoken())
-    write_tokenizer(arguments.output, ordinary)
+    write_tokenizer(output, ordinary)
     print(f"{arguments.output}: {VOCAB_SIZE} tokens of o200k_harmony")
 
 
