@@ -37,13 +37,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from output_file import output_file
+from files import Fault, json_object, output_file
 
 STOP_TOKENS = {199999, 200002}
-
-
-class Fault(Exception):
-    """What is wrong with the input, in one line."""
 
 
 def read_ids(path):
@@ -207,32 +203,31 @@ def each_metrics(submission, references, texts):
 # ---- all of them -----------------------------------------------------------------------------------------------------------
 
 
-def read_submission(path, tokenizer_path, first, requests):
-    """Its ids, a list for each request, or each of the `first` of `requests`; and the bytes of the tokens, or None."""
-    submission = read_ids(path)
-    if first and len(submission) != requests:
-        raise Fault(f"{path} has {len(submission)} requests, not {requests}: nothing is scored")
-    tokens = read_tokenizer(tokenizer_path) if tokenizer_path else None
-    for number, ids in enumerate(submission if tokens else [], 1):
-        text_of(ids, tokens, f"{path}: line {number}")
-    return submission[:first] if first else submission, tokens
+def read_requests(path, tokens):
+    """The ids and the text of each request; no tokens, no text."""
+    ids = read_ids(path)
+    return ids, [text_of(each, tokens, f"{path}: line {i}") for i, each in enumerate(ids, 1)] if tokens else [None] * len(ids)
 
 
-def evaluate(submission_path, references_path, tokenizer_path=None, bert_model=None, first=None, requests=None):
+def read_submission(path, tokens, first, requests):
+    """The same of all, or of the `first` of `requests`."""
+    ids, texts = read_requests(path, tokens)
+    if first and len(ids) != requests:
+        raise Fault(f"{path} has {len(ids)} requests, not {requests}: nothing is scored")
+    return ids[:first], texts[:first]
+
+
+def evaluate(submission_path, references_path, tokens=None, bert_model=None, first=None, requests=None):
     """A dictionary of metrics for each request, or each of the `first` of `requests`."""
-    submission, tokens = read_submission(submission_path, tokenizer_path, first, requests)
-    references = read_ids(references_path)
+    submission, texts = read_submission(submission_path, tokens, first, requests)
+    references, reference_texts = read_requests(references_path, tokens)
     if len(submission) != len(references):
         raise Fault(f"{submission_path} has {len(submission)} requests, {references_path} {len(references)}: nothing is scored")
-    if bert_model and not tokens:
-        raise Fault("--bert-model compares texts: give the tokenizer with -z")
-    texts = [tuple(text_of(ids, tokens, f"{path}: line {i}") for ids, path in
-                   ((ours, submission_path), (theirs, references_path)))
-             for i, (ours, theirs) in enumerate(zip(submission, references), 1)] if tokens else [None] * len(submission)
-    results = list(tqdm(each_metrics(submission, references, texts), total=len(submission), desc="evaluate",
+    pairs = list(zip(texts, reference_texts)) if tokens else [None] * len(submission)
+    results = list(tqdm(each_metrics(submission, references, pairs), total=len(submission), desc="evaluate",
                         disable=not sys.stderr.isatty()))
     if bert_model:
-        for result, value in zip(results, bert_scores(*map(list, zip(*texts)), bert_model)):
+        for result, value in zip(results, bert_scores(texts, reference_texts, bert_model)):
             result["bert"] = value
     return results
 
@@ -244,19 +239,13 @@ def summary(results):
 
 
 def read_thresholds(path):
-    try:
-        thresholds = json.loads(Path(path).read_text())
-    except OSError as error:
-        raise Fault(f"{path}: {error.strerror}") from None
-    except (ValueError, RecursionError) as error:
-        raise Fault(f"{path}: not thresholds, no JSON: {error}") from None
-    if not isinstance(thresholds, dict):
-        raise Fault(f"{path}: not thresholds, which are an object as {{\"equal\": 0.99}}")
-    bounds = {name: value if isinstance(value, list) else [value, math.inf] for name, value in thresholds.items()}
-    for name, bound in bounds.items():
-        numbers = all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in bound)
-        if len(bound) != 2 or not numbers or not bound[0] <= bound[1]:
-            raise Fault(f"{path}: not thresholds: {name} is neither a number nor [lowest, highest]")
+    bounds = {}
+    for name, bound in json_object(path).items():
+        bound = bound if isinstance(bound, list) else [bound, math.inf]
+        if len(bound) != 2 or not all(type(value) in (int, float) for value in bound) or not -1e9 < bound[0] < 1e9 or \
+                not bound[0] <= bound[1] or 1e9 < bound[1] < math.inf:
+            raise Fault(f"{path}: not thresholds, as {{\"equal\": 0.99}}: {name} is neither a number nor [lowest, highest]")
+        bounds[name] = bound
     return bounds
 
 
@@ -294,18 +283,16 @@ def main():
         if options.json:
             if not options.json.parent.is_dir():
                 raise Fault(f"{options.json}: no such folder")
-            inputs = [options.submission, options.references, options.tokenizer, options.thresholds]
-            try:
-                output_file(options.json, *filter(None, inputs))
-            except ValueError as error:
-                raise Fault(error) from None
+            output_file(options.json, options.submission, options.references, options.tokenizer, options.thresholds)
+        if options.bert_model and not options.tokenizer:
+            raise Fault("--bert-model compares texts: give the tokenizer with -z")
         check_names(bounds, options.thresholds, list(metrics([], [], ("", "") if options.tokenizer else None)) +
                     ["bert"] * bool(options.bert_model))
+        tokens = read_tokenizer(options.tokenizer) if options.tokenizer else None
         if options.check:
-            read_submission(options.submission, options.tokenizer, options.first, options.requests)
+            read_submission(options.submission, tokens, options.first, options.requests)
             return 0
-        results = evaluate(options.submission, options.references, options.tokenizer, options.bert_model,
-                           options.first, options.requests)
+        results = evaluate(options.submission, options.references, tokens, options.bert_model, options.first, options.requests)
         means = summary(results)
         missed = [name for name, (least, most) in bounds.items() if not least <= means[name]["mean"] <= most]
         print(f"{len(results)} requests, {sum(result['equal'] == 1 for result in results)} fully equal\n")

@@ -28,7 +28,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from tqdm import tqdm
 
-from output_file import output_file
+from files import Fault, json_object, output_file
 
 CHUNK_BYTES = 32 << 20  # of FP32 that a thread makes at a time
 FLOATS = {"F32": np.dtype(np.float32), "F16": np.dtype(np.float16), "BF16": np.dtype(np.uint16)}
@@ -36,10 +36,6 @@ FLOATS = {"F32": np.dtype(np.float32), "F16": np.dtype(np.float16), "BF16": np.d
 FP4 = np.array([0, 0.5, 1, 1.5, 2, 3, 4, 6, -0.0, -0.5, -1, -1.5, -2, -3, -4, -6], np.float32)
 FP4_PAIRS = FP4[np.stack([np.arange(256) & 15, np.arange(256) >> 4], axis=1)].view(np.uint64).ravel()  # of a byte
 HEADER = "11i2fif"  # Config of run.cpp
-
-
-class Fault(Exception):
-    """What is wrong with the input, in one line."""
 
 
 # ---- config.json -----------------------------------------------------------------------------------------------------
@@ -118,14 +114,7 @@ class Config:
     @classmethod
     def read(cls, snapshot, seq_len):
         path = snapshot / "config.json"
-        try:
-            config = json.loads(path.read_text())
-        except OSError as error:
-            raise Fault(f"{path}: {error.strerror}") from None
-        except (ValueError, RecursionError) as error:
-            raise Fault(f"{path}: no JSON: {error}") from None
-        if not isinstance(config, dict):
-            raise Fault(f"{path}: not an object")
+        config = json_object(path)
         check_constants(config, path)
 
         def get(*names, **default):
@@ -205,10 +194,10 @@ def files_of(snapshot):
             raise Fault(f"{snapshot}: no *.safetensors: give the folder of a snapshot")
         return files
     try:
-        names = set(json.loads(indices[0].read_text())["weight_map"].values())
+        names = set(json_object(indices[0])["weight_map"].values())
         if not all(isinstance(name, str) and Path(name).name == name for name in names):
             raise ValueError("files are named that do not lie beside it")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise Fault(f"{indices[0]}: not an index of tensors: {error!r}") from None
     return [snapshot / name for name in sorted(names)]
 
@@ -414,11 +403,8 @@ def alone(part):
 def export(snapshot, output, seq_len, threads):
     if not snapshot.is_dir():
         raise Fault(f"{snapshot}: no folder; give the one with config.json and *.safetensors")
-    try:
-        output = output_file(output, *snapshot.iterdir())
-        output_file(checksum(output), *snapshot.iterdir())
-    except ValueError as error:
-        raise Fault(error) from None
+    output = output_file(output, *snapshot.iterdir())
+    output_file(checksum(output), *snapshot.iterdir())
     config = Config.read(snapshot, seq_len)
     chunks = plan_of(tensors_of(snapshot), config)
     header = config.header()

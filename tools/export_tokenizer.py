@@ -14,7 +14,7 @@ import struct
 import sys
 from pathlib import Path
 
-from output_file import output_file
+from files import Fault, output_file
 
 RANKS_SHA256 = "446a9538cb6c348e3516120d7c08b09f57c36495e2acfffe59a5bf8b0cfb1a2d"
 FIRST_SPECIAL, VOCAB_SIZE = 199998, 201088
@@ -147,12 +147,11 @@ def main():
     source.add_argument("--ranks", type=Path, metavar="FILE",
                         help="o200k_base.tiktoken, instead of the package tiktoken")
     arguments = parser.parse_args()
-    inputs = [arguments.ranks] if arguments.ranks else arguments.snapshot.iterdir() if arguments.snapshot and \
-        arguments.snapshot.is_dir() else []
+    inputs = arguments.snapshot.glob("*") if arguments.snapshot else []
     try:
-        output = output_file(arguments.output, *inputs)
-    except ValueError as error:
-        fail(error)
+        output = output_file(arguments.output, arguments.ranks, arguments.snapshot, *inputs)
+    except Fault as fault:
+        fail(fault)
     ordinary = (tokens_of_snapshot(arguments.snapshot) if arguments.snapshot
                 else tokens_of_file(arguments.ranks) if arguments.ranks else tokens_of_tiktoken())
     write_tokenizer(output, ordinary)

@@ -1,0 +1,36 @@
+"""What the tools share: how they end on bad input, JSON that they read, files that they write."""
+
+import json
+from pathlib import Path
+
+
+class Fault(Exception):
+    """What is wrong with the input, in one line."""
+
+
+def json_object(path):
+    """The object that a file of JSON holds."""
+    try:
+        value = json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise Fault(f"{path}: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
+        raise Fault(f"{path}: no JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise Fault(f"{path}: not an object of JSON")
+    return value
+
+
+def output_file(path, *inputs):
+    """The file that `path` names, through links: a new one, or a regular one that is none of the inputs (None: none)."""
+    try:
+        target = Path(path).resolve()
+        if target.is_dir():
+            raise Fault(f"{path}: a folder; name the file to write")
+        if target.exists() and not target.is_file():
+            raise Fault(f"{path}: not a regular file; name the file to write")
+        if target.exists() and any(each and each.exists() and target.samefile(each) for each in inputs):
+            raise Fault(f"{path}: would replace what is read; name another file")
+    except (OSError, RuntimeError) as error:
+        raise Fault(f"{path}: {getattr(error, 'strerror', error)}") from None
+    return target
