@@ -1,6 +1,6 @@
 # Builds the harness with its patch set.
 #
-#   make [run|rundebug|runfast|runomp] [GPU=amd|nvidia|host] [GPU_ARCH=gfx90a,gfx942] [OUT=run] [DEFINES=-DGETP_REFERENCE]
+#   make [run|rundebug|runfast|runomp] [GPU=amd|nvidia|host] [GPU_ARCH=gfx90a,gfx942] [OUT=run]
 #
 # The back end is amd if there are a KFD device and hipcc, nvidia if there are an NVIDIA device and nvcc, else host.
 # The four builds write the same file, so each always compiles anew.

@@ -561,23 +561,13 @@ void print_token(Tokenizer *tokenizer, int previous, int token) {
   fflush(stdout);
 }
 
-// In getp-csrc/getp_run.cpp: forward on the device, and what takes the model there.
+// In getp-csrc/getp_run.cpp: forward on the device, or with GETP_CPU=1 this file's, and what gets it ready.
 void warm_up_forward(Transformer *transformer);
 float *forward_hip(Transformer *transformer, int token, int pos);
 
-typedef float *Forward(Transformer *transformer, int token, int pos);
-
-// The forward to decode with, ready for use: this file's or the device's.
-Forward *start_forward(Transformer *transformer, bool cpu) {
-  if (cpu) return forward;
-  warm_up_forward(transformer);
-  return forward_hip;
-}
-
 // Mode generate: prints the prompt and its continuation, `steps` (1..seq_len) tokens at most, until <|endoftext|> or
 // <|return|>; then the speed on stderr. No prompt: starts from <|startoftext|>, where the vocabulary has it.
-void generate(Transformer *transformer, Tokenizer *tokenizer, Sampler *sampler, const char *prompt, int steps,
-              bool cpu) {
+void generate(Transformer *transformer, Tokenizer *tokenizer, Sampler *sampler, const char *prompt, int steps) {
   std::vector<int> tokens;
   append_text(&tokens, tokenizer, prompt ? prompt : "");
   if (tokens.empty()) tokens.push_back(find_special(tokenizer, "<|startoftext|>"));
@@ -586,12 +576,12 @@ void generate(Transformer *transformer, Tokenizer *tokenizer, Sampler *sampler, 
     fatal("the prompt's %zu tokens exceed the %d steps; shorten it or raise -n (seq_len is %d)", tokens.size(), steps,
           transformer->config.seq_len);
 
-  Forward *const forward = start_forward(transformer, cpu);
+  warm_up_forward(transformer);
   for (size_t i = 0; i < tokens.size(); i++) print_token(tokenizer, i ? tokens[i - 1] : -1, tokens[i]);
   const long start = time_in_ms();
   int pos = 0;
   for (; pos < steps; pos++) {
-    float *logits = forward(transformer, tokens[pos], pos);
+    float *logits = forward_hip(transformer, tokens[pos], pos);
     if (pos + 1 < (int)tokens.size()) continue;  // still reading the prompt
     const int next = sample(sampler, logits);
     if (next == 199999 || next == 200002) break;
@@ -631,9 +621,9 @@ void append_message(std::vector<int> *dialog, Tokenizer *tokenizer, const Harmon
 // `steps` (1..seq_len) tokens. user_prompt is the first message (NULL: ask for it), system_prompt the system message
 // (NULL: a short default; empty: none).
 void chat(Transformer *transformer, Tokenizer *tokenizer, Sampler *sampler, const char *user_prompt,
-          const char *system_prompt, int steps, bool cpu) {
+          const char *system_prompt, int steps) {
   const Harmony harmony = find_harmony(tokenizer);
-  Forward *const forward = start_forward(transformer, cpu);
+  warm_up_forward(transformer);
   if (!system_prompt)
     system_prompt =
         "You are a helpful assistant.\nReasoning: low\n\n"
@@ -670,7 +660,7 @@ void chat(Transformer *transformer, Tokenizer *tokenizer, Sampler *sampler, cons
         return;
       }
       float *logits = nullptr;
-      for (; fed < dialog.size(); fed++) logits = forward(transformer, dialog[fed], (int)fed);
+      for (; fed < dialog.size(); fed++) logits = forward_hip(transformer, dialog[fed], (int)fed);
       next = sample(sampler, logits);
       if (next == harmony.start) {
         part = kRole;
@@ -722,7 +712,7 @@ const char *kUsage =
     "  -s <int>     random seed (default, or 0: from the clock)\n"
     "  -z <file>    tokenizer (default tokenizer.bin)\n"
     "  -y <text>    chat: the system prompt\n"
-    "  --cpu        generate, chat: compute on the CPU, with the reference, instead of the device\n";
+    "  --cpu        compute on the CPU, with the reference, instead of the device (the same as GETP_CPU=1)\n";
 
 #define USAGE_HINT "\nhint: run -h lists the options"
 
@@ -756,7 +746,6 @@ int main(int argc, char **argv) {
   std::string mode = "generate";
   float temperature = 0.0f, topp = 0.9f;
   unsigned long long seed = 0, steps = 1024;
-  bool cpu = false;
 
   if (argc == 2 && (!strcmp(argv[1], "-h") || !strcmp(argv[1], "--help"))) {
     fputs(kUsage, stdout);
@@ -767,7 +756,7 @@ int main(int argc, char **argv) {
   for (int i = 2; i < argc; i++) {
     const std::string flag = argv[i];
     if (flag == "--cpu") {
-      cpu = true;
+      setenv("GETP_CPU", "1", 1);
       continue;
     }
     if (flag.size() != 2 || flag[0] != '-' || !strchr("tpsniozmy", flag[1]))
@@ -810,7 +799,6 @@ int main(int argc, char **argv) {
     fatal("mode getp needs an input file (-i) and an output file (-o)" USAGE_HINT);
   if (mode == "getp" && (same_file(output, model_path) || same_file(output, tokenizer_path)))
     fatal("%s: the output (-o) is the model or the tokenizer itself; choose another output", output);
-  if (mode == "getp" && cpu) fatal("--cpu is for the modes generate and chat" USAGE_HINT);
   if (seed == 0) seed = (unsigned long long)time(nullptr);
 
   Transformer transformer;
@@ -823,9 +811,9 @@ int main(int argc, char **argv) {
   build_sampler(&sampler, transformer.config.vocab_size, temperature, topp, seed);
 
   if (mode == "generate")
-    generate(&transformer, &tokenizer, &sampler, input, (int)steps, cpu);
+    generate(&transformer, &tokenizer, &sampler, input, (int)steps);
   else if (mode == "chat")
-    chat(&transformer, &tokenizer, &sampler, input, system_prompt, (int)steps, cpu);
+    chat(&transformer, &tokenizer, &sampler, input, system_prompt, (int)steps);
   else
     getp(&transformer, &tokenizer, &sampler, input, output, (int)steps);
   if (mode != "getp") finish(&transformer, &tokenizer);  // getp times it

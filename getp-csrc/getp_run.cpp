@@ -17,6 +17,7 @@
 #include "../hip/engine/node.hpp"
 #include "../hip/engine/parity.hpp"
 #include "../hip/engine/scheduler.hpp"
+#include "../hip/environment.hpp"
 #include "../hip/kernels/argmax.hip"
 #include "../hip/kernels/attention.hip"
 #include "../hip/kernels/embedding.hip"
@@ -59,14 +60,14 @@ inline auto samplers_of_requests(const Sampler &sampler, int requests) {
   };
 }
 
+// Whether GETP_CPU asks for the harness's own forward instead of the device's.
+inline bool on_cpu() { return environment_flag("GETP_CPU", "1 (compute on the CPU, with the reference) or 0"); }
+
 inline void set_up(Transformer *transformer, bool one_sequence) {
-#ifndef GETP_REFERENCE
+  if (on_cpu()) return;
   parity.read_environment();
   // The parity switch follows one sequence token by token.
   node.set_up(transformer->config, transformer->weights, one_sequence || parity.on());
-#else
-  (void)transformer, (void)one_sequence;
-#endif
 }
 }  // namespace getp_hip
 
@@ -181,9 +182,7 @@ static void forward_rows(Transformer *transformer, getp_hip::Device &device, con
 // `token` at position `pos`. Positions before pos must have been forwarded; 0 <= pos < seq_len, and token is one of
 // the vocabulary.
 float *forward_hip(Transformer *transformer, int token, int pos) {
-#ifdef GETP_REFERENCE
-  return forward(transformer, token, pos);
-#else
+  if (getp_hip::on_cpu()) return forward(transformer, token, pos);
   const bool ready = !getp_hip::node.devices.empty();
   const Config &p = transformer->config;
   if (!ready || token < 0 || token >= p.vocab_size || pos < 0 || pos >= p.seq_len) {
@@ -197,7 +196,6 @@ float *forward_hip(Transformer *transformer, int token, int pos) {
   getp_hip::copy_to_host(device.h_logits, device.s.logits, p.vocab_size, device.stream);
   HIP_CHECK(hipStreamSynchronize(device.stream));
   return device.h_logits;
-#endif
 }
 
 // The tokens of a request's prompt; empty, with a warning, for one that is blank or longer than the steps: its output
@@ -219,9 +217,8 @@ static std::vector<int> encode_prompt(Tokenizer *tokenizer, Requests *requests, 
 
 static bool is_stop_token(int token) { return token == 199999 || token == 200002; }  // <|endoftext|>, <|return|>
 
-#ifdef GETP_REFERENCE
-// All requests, one after the other, by the CPU's forward: the program to compare with.
-long long inference(Transformer *transformer, Tokenizer *tokenizer, Sampler *sampler, Requests *requests) {
+// All requests, one after the other, by the CPU's forward: what to compare with.
+static long long inference_on_cpu(Transformer *transformer, Tokenizer *tokenizer, Sampler *sampler, Requests *requests) {
   const getp_hip::StopOnSignals signals;
   const int total = requests->num_reqs;
   const auto samplers = getp_hip::samplers_of_requests(*sampler, total);
@@ -233,7 +230,7 @@ long long inference(Transformer *transformer, Tokenizer *tokenizer, Sampler *sam
     int *out = get_tok_gen_ptr(requests, finished), count = 0;
     Sampler own = samplers(finished);
     bool stopped = false;
-    for (int pos = 0, token; pos < requests->max_seq_len && !prompt.empty(); pos++) {
+    for (int pos = 0, token = 0; pos < requests->max_seq_len && !prompt.empty(); pos++) {
       if ((stopped = getp_hip::stop_code != 0)) break;
       float *logits = forward(transformer, pos < (int)prompt.size() ? prompt[pos] : token, pos);
       if (pos + 1 < (int)prompt.size()) continue;
@@ -247,12 +244,12 @@ long long inference(Transformer *transformer, Tokenizer *tokenizer, Sampler *sam
   getp_hip::report_stop(finished, total);
   return generated;
 }
-#else
 // All requests, from one queue, as many at a time as the devices have slots. Returns the number of generated tokens:
 // the stop token counts, prompts and requests that were not finished do not. A request's tokens depend neither on what
 // it is served with nor on the devices (drawn ones: on its number in the input).
 long long inference(Transformer *transformer, Tokenizer *tokenizer, Sampler *sampler, Requests *requests) {
   namespace gpu = getp_hip;
+  if (gpu::on_cpu()) return inference_on_cpu(transformer, tokenizer, sampler, requests);
   const gpu::StopOnSignals signals;
   const Config &p = transformer->config;
   const int total = requests->num_reqs;
@@ -330,7 +327,6 @@ long long inference(Transformer *transformer, Tokenizer *tokenizer, Sampler *sam
   gpu::report_stop(finished, total);
   return generated;
 }
-#endif
 
 #endif  // C++17
 #endif  // GETP_RUN

@@ -2,40 +2,16 @@
 #pragma once
 
 #include <atomic>
-#include <cerrno>
-#include <climits>
-#include <cstdarg>
 #include <cstddef>
 #include <cstdint>
-#include <cstdio>
-#include <cstdlib>
-#include <stdexcept>
+#include <string>
 #include <vector>
 
+#include "environment.hpp"
+#include "fail.hpp"
 #include "platform/platform.h"
 
 namespace getp_hip {
-
-struct DeviceError : std::runtime_error {
-  using std::runtime_error::runtime_error;
-};
-
-// Set in a thread that can end without the program: fail throws a DeviceError there.
-inline thread_local bool throw_device_errors = false;
-
-// Ends the program with one line "error: ..." (format as printf).
-[[noreturn]] __attribute__((format(printf, 1, 2))) inline void fail(const char *format, ...) {
-  char line[1024];
-  va_list arguments;
-  va_start(arguments, format);
-  vsnprintf(line, sizeof line, format, arguments);
-  va_end(arguments);
-  if (throw_device_errors) throw DeviceError(line);
-  fprintf(stderr, "error: %s\n", line);
-  // Not exit: another thread may be using what static destructors would take away.
-  fflush(nullptr);
-  _Exit(EXIT_FAILURE);
-}
 
 // Fails with what was called, where, the error's name, number and text, and on which device.
 inline void hip_check(hipError_t error, const char *expression, const char *file, int line) {
@@ -88,31 +64,26 @@ namespace getp_hip {
 inline std::vector<int> pick_devices() {
   int count = 0;
   const hipError_t error = hipGetDeviceCount(&count);
-  if (error != hipSuccess || count == 0) {
-    fprintf(stderr, "error: no %s device found (%s); build with `make GPU=host` to run without one\n",
-            getp_backend_name(), error == hipSuccess ? "the runtime lists none" : hipGetErrorString(error));
-    exit(EXIT_FAILURE);
-  }
-  const char *text = getenv("HIP_DEVICE_ID");
-  if (!text || !*text) {
+  if (error != hipSuccess || count == 0)
+    fail("no %s device found (%s); build with `make GPU=host` to run without one", getp_backend_name(),
+         error == hipSuccess ? "the runtime lists none" : hipGetErrorString(error));
+  const char *text = environment_text("HIP_DEVICE_ID");
+  if (!text) {
     std::vector<int> all(count);
     for (int i = 0; i < count; i++) all[i] = i;
     return all;
   }
-  char *end = nullptr;
-  errno = 0;
-  const long device = strtol(text, &end, 10);
-  if (*end || errno || device < 0 || device >= count) {
-    fprintf(stderr, "error: HIP_DEVICE_ID=%s names no device; set it to one of:", text);
-    for (int i = 0; i < count; i++) {
-      hipDeviceProp_t properties = {};
-      HIP_CHECK(hipGetDeviceProperties(&properties, i));
-      fprintf(stderr, "%s %d (%s, %.1f GB)", i ? "," : "", i, properties.name, (double)properties.totalGlobalMem / 1e9);
-    }
-    fprintf(stderr, "\n");
-    exit(EXIT_FAILURE);
+  uint64_t device = 0;
+  if (read_number(text, 0, (uint64_t)count - 1, device)) return {(int)device};
+  std::string list;
+  for (int i = 0; i < count; i++) {
+    hipDeviceProp_t properties = {};
+    HIP_CHECK(hipGetDeviceProperties(&properties, i));
+    char gigabytes[32];
+    snprintf(gigabytes, sizeof gigabytes, "%.1f GB", (double)properties.totalGlobalMem / 1e9);
+    list += (i ? ", " : " ") + std::to_string(i) + " (" + properties.name + ", " + gigabytes + ")";
   }
-  return {(int)device};
+  fail("HIP_DEVICE_ID=%s names no device; set it to one of:%s", text, list.c_str());
 }
 
 // Bytes of device and pinned memory that device_alloc and pinned_alloc gave out and that were not freed yet.

@@ -320,7 +320,6 @@ def test_bad_tokenizer(getp, tiny, tmp_path, fault):
     (["MODEL", "-m", "talk"], ["-m", "talk"]),
     (["MODEL", "-m", "getp", "-i", "x"], ["-o"]),
     (["MODEL", "-m", "getp", "-o", "x"], ["-i"]),
-    (["MODEL", "-m", "getp", "-i", "x", "-o", "y", "--cpu"], ["--cpu", "generate and chat"]),
     (["MODEL", "--gpu"], ["--gpu"]),
 ])
 def test_bad_command_line(run, tiny, options, words):
