@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <vector>
 
 #include "bf16.hpp"
@@ -10,6 +11,8 @@
 #include "hip_utils.h"
 
 namespace getp_hip {
+
+enum class MatrixForm { kFp32, kFp16 };
 
 // `count` matrices of d rows of n values, one behind the other. Either FP16 times a power of two for each row, for
 // matrix cores, where that is exact (as it is for what BF16 holds: 8 bits of mantissa fit into 11); or the values
@@ -23,7 +26,7 @@ struct DeviceMatrix {
   float *d_scales = nullptr;  // (count, d): value = d_values * d_scales
   float *d_exact = nullptr;   // (count, d, n), or null
   bool rounded = false;       // values are rounded to BF16 first
-  bool in_fp16 = false;
+  MatrixForm form = MatrixForm::kFp32;
   int d = 0, n = 0;
   size_t count = 0;
 
@@ -32,7 +35,8 @@ struct DeviceMatrix {
   size_t padded_n() const { return (n + 31) / 32 * 32; }
   size_t padded_count() const { return count * padded_d() * padded_n(); }
   size_t bytes() const {
-    return in_fp16 ? padded_count() * sizeof(fp16) + rows() * sizeof(float) : rows() * n * sizeof(float);
+    if (form == MatrixForm::kFp32) return rows() * n * sizeof(float);
+    return padded_count() * sizeof(fp16) + rows() * sizeof(float);
   }
 
   // Sets the shape; a model has one shape for all its life.
@@ -44,21 +48,8 @@ struct DeviceMatrix {
     return *this;
   }
 
-  // Matrices i and up.
-  DeviceMatrix from(size_t i) const {
-    DeviceMatrix part = *this;
-    part.count = count - i;
-    if (in_fp16) {
-      part.d_values += i * padded_d() * padded_n();
-      part.d_scales += i * d;
-    } else {
-      part.d_exact += i * d * n;
-    }
-    return part;
-  }
-
   void allocate() {
-    if (in_fp16) {
+    if (form == MatrixForm::kFp16) {
       d_values = device_alloc<fp16>(padded_count());
       d_scales = device_alloc<float>(rows());
     } else {

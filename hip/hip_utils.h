@@ -37,18 +37,15 @@ inline LaunchHook launch_hook = nullptr;
 }  // namespace getp_hip
 
 // Launches a kernel on `stream` and checks the launch. A kernel with template arguments stands in parentheses.
-#define HIP_LAUNCH(kernel, grid, block, stream, ...) HIP_LAUNCH_WITH(0, kernel, grid, block, stream, __VA_ARGS__)
+#define HIP_LAUNCH(kernel, grid, block, stream, ...) HIP_LAUNCH_SHARED(kernel, grid, block, 0, stream, __VA_ARGS__)
 
-// The same for a kernel with GETP_SHARED_STAGES, a step of which takes `step_bytes`.
-#define HIP_LAUNCH_SHARED(kernel, grid, block, step_bytes, stream, ...) \
-  HIP_LAUNCH_WITH(getp_allow_shared(kernel, step_bytes), kernel, grid, block, stream, __VA_ARGS__)
-
-#define HIP_LAUNCH_WITH(dynamic_bytes, kernel, grid, block, stream, ...)              \
-  do {                                                                                \
-    if (getp_hip::launch_hook) getp_hip::launch_hook(#kernel, grid, stream, false);   \
-    hipLaunchKernelGGL(kernel, grid, block, dynamic_bytes, stream, __VA_ARGS__);      \
-    getp_hip::hip_check(hipGetLastError(), "launch of " #kernel, __FILE__, __LINE__); \
-    if (getp_hip::launch_hook) getp_hip::launch_hook(#kernel, grid, stream, true);    \
+// The same for a kernel with GETP_SHARED_STAGES of so many bytes.
+#define HIP_LAUNCH_SHARED(kernel, grid, block, shared_bytes, stream, ...)                                 \
+  do {                                                                                                    \
+    if (getp_hip::launch_hook) getp_hip::launch_hook(#kernel, grid, stream, false);                       \
+    hipLaunchKernelGGL(kernel, grid, block, kStagesAreDynamic ? (shared_bytes) : 0, stream, __VA_ARGS__); \
+    getp_hip::hip_check(hipGetLastError(), "launch of " #kernel, __FILE__, __LINE__);                     \
+    if (getp_hip::launch_hook) getp_hip::launch_hook(#kernel, grid, stream, true);                        \
   } while (0)
 
 // A launcher's precondition: fails with one line if it does not hold.

@@ -57,11 +57,15 @@ static std::vector<float> run(const Shape &p, const std::vector<int> &positions,
       }
   const int window = windowed ? p.window : 0;
   Buffer<float> d_q(q), d_keys(key_cache), d_values(value_cache), d_sinks(sinks), d_out(q.size());
-  Buffer<float> d_partial((size_t)rows * p.heads * getp_hip::attention_chunks(longest, window) * (p.head_dim + 2));
+  Buffer<float> d_partial((size_t)rows * p.heads * getp_hip::attention_spans(longest, window) * (p.head_dim + 2));
   Buffer<int> d_positions(positions), d_slots(slots);
-  getp_hip::attention(d_out.data(), d_partial.data(), d_q.data(), d_keys.data(), d_values.data(), d_sinks.data(),
-                      d_positions.data(), d_slots.data(), longest, rows, p.heads, p.kv_heads, p.head_dim, length,
-                      window, nullptr);
+  getp_hip::KvCache cache;
+  cache.d_keys = d_keys.data();
+  cache.d_values = d_values.data();
+  cache.length = length;
+  cache.window = window;
+  getp_hip::attention(d_out.data(), d_partial.data(), d_q.data(), cache, d_sinks.data(),
+                      {d_positions.data(), d_slots.data(), rows, longest}, p.heads, p.kv_heads, p.head_dim, nullptr);
   d_partial.fetch();  // its guards
   return d_out.fetch();
 }
@@ -103,7 +107,7 @@ TEST_P(AttentionTest, EveryLengthOfEveryShape) {
   }
 }
 
-// Alone or among 65, of one chunk or of three.
+// Alone or among 65, of one span or of three.
 TEST_P(AttentionTest, RowsAreIndependentOfTheirNumber) {
   const Shape p = {8, 1, 64, 600, 400};
   const size_t cache = (size_t)p.seq_len * p.kv_heads * p.head_dim, row = (size_t)p.heads * p.head_dim;
@@ -122,7 +126,7 @@ TEST_P(AttentionTest, RowsAreIndependentOfTheirNumber) {
   }
 }
 
-// Lengths about one and two chunks, whole and from rings that wrap within a chunk.
+// Lengths about one and two spans, whole and from rings that wrap within a span.
 TEST_P(AttentionTest, ChunksEndWhereTheyShould) {
   for (const Shape &p : {Shape{8, 1, 64, 1101, 600}, Shape{2, 1, 128, 1101, 512}, Shape{1, 1, 256, 1101, 513},
                          Shape{3, 1, 30, 1101, 513}}) {

@@ -130,8 +130,12 @@ TEST_P(ElementwiseTest, RopeRotatesAndFillsTheCache) {
       const std::vector<float> empty(keys.size(), 0);
       Buffer<float> d_qkv(qkv), d_cos(cosines), d_sin(sines), d_q(q.size()), d_keys(empty), d_values(empty);
       Buffer<int> d_positions(positions), d_slots(slots);
-      getp_hip::rope(d_q.data(), d_keys.data(), d_values.data(), d_qkv.data(), d_cos.data(), d_sin.data(),
-                     d_positions.data(), d_slots.data(), rows, heads, kv_heads, head_dim, length, nullptr);
+      getp_hip::KvCache cache;
+      cache.d_keys = d_keys.data();
+      cache.d_values = d_values.data();
+      cache.length = length;
+      getp_hip::rope(d_q.data(), cache, d_qkv.data(), d_cos.data(), d_sin.data(),
+                     {d_positions.data(), d_slots.data(), rows, seq_len - 1}, heads, kv_heads, head_dim, nullptr);
       EXPECT_TRUE(all_near(d_q.fetch(), q, 5e-6)) << "head_dim " << head_dim << ", heads " << heads;
       EXPECT_TRUE(all_near(d_keys.fetch(), keys, 5e-6)) << "head_dim " << head_dim << ", heads " << heads;
       EXPECT_TRUE(all_near(d_values.fetch(), values, 0)) << "head_dim " << head_dim << ", heads " << heads;

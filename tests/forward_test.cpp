@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <fstream>
+#include <map>
 
 #include "../tools/summation_orders.hpp"
 
@@ -151,17 +152,22 @@ class RoundedWeightsTest : public ForwardTest, public testing::WithParamInterfac
     TransformerWeights &w = transformer.weights;
     memory_map_weights(&w, &transformer.config, copy_.data());
     const double H = config().hidden_dim, I = config().intermediate_dim, A = config().n_attn_heads * config().head_dim;
-    const std::pair<float *, double> deviations[] = {{w.token_embedding_table, 1},   {w.out, 1 / std::sqrt(H)},
-                                                     {w.w_qkv, 1 / std::sqrt(H)},    {w.b_qkv, 0.2},
-                                                     {w.w_o, 1 / std::sqrt(A)},      {w.b_o, 0.2},
-                                                     {w.w_router, 1 / std::sqrt(H)}, {w.b_router, 0.2},
-                                                     {w.w_mlp1, 1 / std::sqrt(H)},   {w.b_mlp1, 0.2},
-                                                     {w.w_mlp2, 1 / std::sqrt(I)},   {w.b_mlp2, 0.2}};
-    getp_hip::DeviceWeights().each(config(), w, [&](const char *, auto &, float *values, size_t count) {
-      for (auto [tensor, deviation] : deviations)
-        if (tensor == values)
-          for (size_t i = 0; i < count; i++) values[i] *= (float)(0.02 / deviation);
+    const std::map<std::string, double> deviations = {{"token_embedding_table", 1},   {"out", 1 / std::sqrt(H)},
+                                                      {"w_qkv", 1 / std::sqrt(H)},    {"b_qkv", 0.2},
+                                                      {"w_o", 1 / std::sqrt(A)},      {"b_o", 0.2},
+                                                      {"w_router", 1 / std::sqrt(H)}, {"b_router", 0.2},
+                                                      {"w_mlp1", 1 / std::sqrt(H)},   {"b_mlp1", 0.2},
+                                                      {"w_mlp2", 1 / std::sqrt(I)},   {"b_mlp2", 0.2}};
+    getp_hip::DeviceWeights all;
+    all.own_layers(config(), 0, config().n_layers);
+    size_t scaled = 0;
+    all.each(config(), w, [&](const char *name, auto &, const float *values, size_t count) {
+      const auto found = deviations.find(name);
+      if (found == deviations.end()) return;
+      for (size_t i = 0; i < count; i++) const_cast<float *>(values)[i] *= (float)(0.02 / found->second);
+      scaled++;
     });
+    EXPECT_EQ(scaled, 2u + 10 * config().n_layers);
   }
 
  private:
@@ -262,14 +268,14 @@ TEST_F(ForwardTest, ARowsLogitsDoNotDependOnItsBatch) {
         batch.slots.push_back(slots[sequence]);
         if (i > 0) continue;
         batch.logit_rows.push_back((int)batch.tokens.size() - 1);
-        batch.logit_sequences.push_back(sequence);
+        batch.logit_slots.push_back(sequence);
       }
-    forward_rows(&transformer, device, batch);
+    getp_hip::forward_rows(device, batch);
     getp_hip::copy_to_host(device.h_logits, device.s.logits, batch.logit_rows.size() * vocab, device.stream);
     getp_hip::copy_to_host(device.h_next_tokens, device.s.next_tokens, batch.logit_rows.size(), device.stream);
     HIP_CHECK(hipStreamSynchronize(device.stream));
     for (size_t i = 0; i < batch.logit_rows.size(); i++) {
-      const int sequence = batch.logit_sequences[i], pos = batch.positions[batch.logit_rows[i]];
+      const int sequence = batch.logit_slots[i], pos = batch.positions[batch.logit_rows[i]];
       const float *expected = alone[sequence].data() + (size_t)pos * vocab, *logits = device.h_logits + i * vocab;
       ASSERT_EQ(memcmp(logits, expected, vocab * sizeof(float)), 0) << "sequence " << sequence << ", position " << pos;
       ASSERT_EQ(device.h_next_tokens[i], argmax(expected, vocab));
@@ -305,7 +311,7 @@ TEST_F(ForwardTest, ALargeBatchHasTheBitsOfEachAlone) {
         batch.slots.push_back(i);
         batch.logit_rows.push_back(i);
       }
-      forward_rows(&transformer, device, batch);
+      getp_hip::forward_rows(device, batch);
       for (int sequence = 0; sequence < size; sequence += stride) {
         const float *expected = alone.data() + (size_t)(sequence / stride * tokens + pos) * vocab;
         getp_hip::copy_to_host(device.h_logits, device.s.logits + (size_t)(size - 1 - sequence) * vocab, vocab,
@@ -316,6 +322,60 @@ TEST_F(ForwardTest, ALargeBatchHasTheBitsOfEachAlone) {
       }
     }
   finish(&transformer, nullptr);
+}
+
+// The model on several devices, each with some of its layers: the residual stream, closed at each border, is copied from
+// one to the next. The bits of one device.
+TEST_F(ForwardTest, LayersOnSeveralDevicesGiveTheBitsOfOne) {
+  load(kTiny);
+  const getp_hip::Config p = config();
+  const getp_hip::HostWeights h = transformer.weights;
+  const int tokens = 40, rows = 3;  // a slot each
+  const auto batch_at = [](int pos) {
+    getp_hip::Batch batch;
+    for (int r = 0; r < rows; r++) {
+      batch.tokens.push_back((r * 131 + pos * 37) % 512);
+      batch.positions.push_back(pos);
+      batch.slots.push_back(r);
+      batch.logit_rows.push_back(r);
+    }
+    return batch;
+  };
+  setenv("GETP_BATCH", "3", 1);
+  warm_up(&transformer, nullptr);
+  for (const std::vector<int> &borders : {std::vector<int>{0, 2, 4}, {0, 1, 3, 4}, {0, 1, 2, 3, 4}}) {
+    ASSERT_EQ(borders.back(), p.n_layers);
+    std::vector<getp_hip::Device> parts(borders.size() - 1);
+    std::vector<getp_hip::UploadTarget> targets;
+    for (size_t i = 0; i < parts.size(); i++) {
+      parts[i].w.own_layers(p, borders[i], borders[i + 1]);
+      getp_hip::choose_forms(parts[i].w, p, h);
+      parts[i].set_up(0, p, h, false);
+      targets.push_back({0, &parts[i].w});
+    }
+    getp_hip::upload_weights(targets, p, h);
+    for (int pos = 0; pos < tokens; pos++) {
+      const getp_hip::Batch batch = batch_at(pos);
+      for (size_t i = 0; i < parts.size(); i++) {
+        getp_hip::forward_rows(parts[i], batch);
+        HIP_CHECK(hipStreamSynchronize(parts[i].stream));
+        if (i + 1 < parts.size())
+          HIP_CHECK(hipMemcpy(parts[i + 1].s.x, parts[i].s.x, (size_t)rows * p.hidden_dim * sizeof(float),
+                              hipMemcpyDeviceToDevice));
+      }
+      getp_hip::Device &whole = getp_hip::node.devices[0];
+      getp_hip::forward_rows(whole, batch);
+      std::vector<float> expected((size_t)rows * p.vocab_size), logits(expected.size());
+      getp_hip::copy_to_host(expected.data(), whole.s.logits, expected.size(), whole.stream);
+      getp_hip::copy_to_host(logits.data(), parts.back().s.logits, logits.size(), parts.back().stream);
+      HIP_CHECK(hipDeviceSynchronize());
+      ASSERT_EQ(memcmp(logits.data(), expected.data(), logits.size() * sizeof(float)), 0)
+          << parts.size() << " parts, position " << pos;
+    }
+    for (getp_hip::Device &part : parts) part.release();
+  }
+  finish(&transformer, nullptr);
+  unsetenv("GETP_BATCH");
 }
 
 // After warm_up_forward a sequence may go back by more than the window: the bits of one that was never elsewhere.
@@ -397,8 +457,8 @@ TEST_F(ForwardTest, ParityNamesTheFirstStageThatDiffers) {
         warm_up(&transformer, nullptr);
         forward_hip(&transformer, 3, 0);  // all is well
         const float wrong = 100;
-        HIP_CHECK(hipMemcpy(getp_hip::node.devices[0].w.rms_ffn_w + config().hidden_dim, &wrong, sizeof wrong,
-                            hipMemcpyHostToDevice));
+        HIP_CHECK(
+            hipMemcpy(getp_hip::node.devices[0].w.layers[1].rms_ffn_w, &wrong, sizeof wrong, hipMemcpyHostToDevice));
         forward_hip(&transformer, 5, 1);
       },
       testing::ExitedWithCode(1), "position 0, layer 0, logits: .*error: position 1, layer 1, mlp norm exceeds");

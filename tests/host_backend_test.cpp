@@ -427,14 +427,14 @@ TEST_F(HostBackendTest, AllocationsAreCounted) {
 
 TEST(HostEnvironment, NumbersAreChecked) {
   setenv("GETP_HOST_TEST", "64G", 1);
-  EXPECT_EQ(getp_host::environment_number("GETP_HOST_TEST", 1, 1, SIZE_MAX), 64ull << 30);
+  EXPECT_EQ(getp_hip::environment_number("GETP_HOST_TEST", 1, 1, SIZE_MAX), 64ull << 30);
   for (const char *bad : {"x", "-3", "5Q", "0", "K", "17179869185G", "99999999999999999999"}) {
     setenv("GETP_HOST_TEST", bad, 1);
-    EXPECT_EXIT(getp_host::environment_number("GETP_HOST_TEST", 1, 1, 100), testing::ExitedWithCode(1),
+    EXPECT_EXIT(getp_hip::environment_number("GETP_HOST_TEST", 1, 1, 100), testing::ExitedWithCode(1),
                 "GETP_HOST_TEST=.*expected a number");
   }
   unsetenv("GETP_HOST_TEST");
-  EXPECT_EQ(getp_host::environment_number("GETP_HOST_TEST", 7, 1, 100), 7u);
+  EXPECT_EQ(getp_hip::environment_number("GETP_HOST_TEST", 7, 1, 100), 7u);
 }
 
 }  // namespace

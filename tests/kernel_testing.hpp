@@ -31,10 +31,14 @@ struct WorstError {
 };
 inline WorstError worst_of_test;
 
+// Of the device and the lanes that the running test uses.
+inline Card card_of_test;
+
 class KernelTest : public testing::TestWithParam<Lanes> {
  protected:
   void SetUp() override {
     getp_set_lanes(GetParam().wave, GetParam().seed, GetParam().wmma);
+    card_of_test = getp_card();
     random.seed(20260101);
     worst_of_test = {};
     before_ = getp_hip::bytes_in_use();

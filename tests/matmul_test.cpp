@@ -5,7 +5,13 @@
 #include "../hip/kernels/matmul.hip"
 
 using namespace getp_hip;
-using MatmulTest = KernelTest;
+class MatmulTest : public KernelTest {
+ protected:
+  void SetUp() override {
+    KernelTest::SetUp();
+    prepare_matmul(card_of_test);
+  }
+};
 INSTANTIATE_KERNEL_TEST(MatmulTest);
 
 namespace {
@@ -36,7 +42,7 @@ struct Matrices {
     copy_to_device(scales_of.data(), scales.data(), scales.size(), nullptr);
     HIP_CHECK(hipDeviceSynchronize());
     matrix = shape;
-    matrix.in_fp16 = true;
+    matrix.form = MatrixForm::kFp16;
     matrix.d_values = values_of.data();
     matrix.d_scales = scales_of.data();
   }
@@ -67,30 +73,33 @@ struct Case {
   std::vector<int> experts = {};
   int share = 1, tile_rows = 0;
   bool bias = false;
+  const Card *card = nullptr;  // to plan for, instead of the one that is there
 };
 
 std::vector<float> run(const Matrices &w, const Split &x, const std::vector<float> &bias, const Case &c) {
   Buffer<float> out((size_t)c.rows * c.d), d_bias(bias);
   const float *own_bias = c.bias ? d_bias.data() : nullptr;
-  if (c.experts.empty() && c.tile_rows == 0) {
-    matmul(out.data(), w.matrix, own_bias, x.split, c.rows, nullptr);
-    return out.fetch();
-  }
+  ProductRows of;
+  of.rows = c.rows;
   if (c.experts.empty()) {
-    launch_matmul(
-        {out.data(), w.matrix.d_values, w.matrix.d_scales, own_bias, x.split.d_hi, x.split.d_lo, x.split.d_scales,
-         nullptr, nullptr, nullptr, 1, c.rows, c.n, c.d, (c.rows + c.tile_rows - 1) / c.tile_rows},
-        c.tile_rows, x.split.terms, nullptr);
+    Product product = product_of(w.matrix, x.split.terms, of);
+    if (c.tile_rows) {
+      product.tile_rows = c.tile_rows;
+      product.row_tiles = (c.rows + c.tile_rows - 1) / c.tile_rows;
+    }
+    launch_matmul(matmul_arguments(out.data(), w.matrix, own_bias, x.split, of, product.row_tiles),
+                  plan_product(c.card ? *c.card : card_of_test, product), x.split.terms, nullptr);
     return out.fetch();
   }
   const int n_experts = (int)w.matrix.count;
   Buffer<int> d_experts(c.experts), d_rows(c.rows), d_counts(n_experts);
-  Buffer<ExpertTile> d_tiles(expert_tile_count(c.rows, n_experts, kSmallestTile));
-  ExpertTiles tiles;
+  Buffer<ExpertTile> d_tiles(expert_tile_count(c.rows, n_experts, kMatvecTile));
+  of.share = c.share;
+  of.d_experts = d_experts.data();
   if (c.tile_rows)
-    tiles = expert_tiles({d_tiles.data(), d_rows.data(), d_counts.data()}, d_experts.data(), c.rows, n_experts,
-                         c.tile_rows, nullptr);
-  expert_matmul(out.data(), w.matrix, own_bias, x.split, d_experts.data(), tiles, c.share, c.rows, nullptr);
+    of.groups = expert_tiles({d_tiles.data(), d_rows.data(), d_counts.data()}, d_experts.data(), c.rows, n_experts,
+                             c.tile_rows, nullptr);
+  matmul(card_of_test, out.data(), w.matrix, own_bias, x.split, of, nullptr);
   return out.fetch();
 }
 
@@ -225,6 +234,23 @@ TEST_P(MatmulTest, RowsAreIndependentOfTheBatch) {
       }
     }
   }
+}
+
+// Where a card has warpgroups: by them and by waves.
+TEST_P(MatmulTest, WarpgroupsGiveTheBitsOfWaves) {
+  if (!card_of_test.warpgroups) GTEST_SKIP() << "no card with warpgroups";
+  Card waves = card_of_test;
+  waves.warpgroups = false;
+  for (int n : {96, 264, 2880})
+    for (int rows : {40, 64, 97, 210})
+      for (int terms : {1, 2}) {
+        Case c = {rows, n, 200};
+        Matrices w(normal((size_t)c.d * n), 1, c.d, n);
+        const Split split(normal((size_t)rows * n), rows, n, terms);
+        const std::vector<float> by_warpgroups = run(w, split, {}, c);
+        c.card = &waves;
+        EXPECT_EQ(run(w, split, {}, c), by_warpgroups) << terms << " terms, " << rows << " rows, K " << n;
+      }
 }
 
 TEST_P(MatmulTest, ExpertsReadTheirOwnMatrixAndBias) {

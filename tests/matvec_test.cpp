@@ -21,21 +21,24 @@ static std::vector<double> reference(const std::vector<float> &w, const std::vec
 
 static std::vector<float> run(const std::vector<float> &w, const std::vector<float> &x, int rows, int n, int d,
                               const std::vector<int> &experts, int share, bool grouped = false) {
-  Buffer<float> d_w(w);
-  Buffer<float> d_x(x), d_out((size_t)rows * d);
+  Buffer<float> d_w(w), d_x(x), d_out((size_t)rows * d);
+  getp_hip::DeviceMatrix matrix;
+  matrix.shaped(w.size() / ((size_t)d * n), d, n).d_exact = d_w.data();
+  getp_hip::ProductRows of;
+  of.rows = rows;
   if (experts.empty()) {
-    getp_hip::matvec(d_out.data(), d_w.data(), d_x.data(), rows, n, d, nullptr);
-  } else {
-    const int n_experts = (int)(w.size() / ((size_t)d * n));
-    Buffer<int> d_experts(experts), d_rows((size_t)rows), d_counts(n_experts);
-    Buffer<getp_hip::ExpertTile> d_tiles(getp_hip::expert_tile_count(rows, n_experts, getp_hip::kMatvecTile));
-    getp_hip::ExpertTiles tiles;
-    if (grouped)
-      tiles = getp_hip::expert_tiles({d_tiles.data(), d_rows.data(), d_counts.data()}, d_experts.data(), rows,
-                                     n_experts, getp_hip::kMatvecTile, nullptr);
-    getp_hip::expert_matvec(d_out.data(), d_w.data(), d_x.data(), d_experts.data(), tiles, share, rows, n, d, nullptr);
+    getp_hip::matvec(card_of_test, d_out.data(), matrix, d_x.data(), of, nullptr);
     return d_out.fetch();
   }
+  const int n_experts = (int)matrix.count;
+  Buffer<int> d_experts(experts), d_rows((size_t)rows), d_counts(n_experts);
+  Buffer<getp_hip::ExpertTile> d_tiles(getp_hip::expert_tile_count(rows, n_experts, getp_hip::kMatvecTile));
+  of.share = share;
+  of.d_experts = d_experts.data();
+  if (grouped)
+    of.groups = getp_hip::expert_tiles({d_tiles.data(), d_rows.data(), d_counts.data()}, d_experts.data(), rows,
+                                       n_experts, getp_hip::kMatvecTile, nullptr);
+  getp_hip::matvec(card_of_test, d_out.data(), matrix, d_x.data(), of, nullptr);
   return d_out.fetch();
 }
 
@@ -75,7 +78,11 @@ TEST_P(MatvecTest, UnalignedPointersTakeTheScalarPath) {
   const int n = 64, d = 9;
   const std::vector<float> w = integers((size_t)d * n + 1, 8), x = integers(n, 8);
   Buffer<float> d_w(w), d_x(x), d_out(d);
-  getp_hip::matvec(d_out.data(), d_w.data() + 1, d_x.data(), 1, n, d, nullptr);
+  getp_hip::DeviceMatrix matrix;
+  matrix.shaped(1, d, n).d_exact = d_w.data() + 1;
+  getp_hip::ProductRows of;
+  of.rows = 1;
+  getp_hip::matvec(card_of_test, d_out.data(), matrix, d_x.data(), of, nullptr);
   const std::vector<float> shifted(w.begin() + 1, w.end());
   EXPECT_TRUE(all_near(d_out.fetch(), reference(shifted, x, 1, n, d, {}, 1), 0));
 }

@@ -1,7 +1,7 @@
 # `make tests` builds every tests/*_test.cpp into build/tests/ (GPU=amd|nvidia: those that run on a GPU, into
 # build/tests-GPU/), and the models they read. SANITIZE=address,undefined builds into build/tests-sanitized/.
 
-CPU_TESTS = bf16 harness host_backend stop tokenizer
+CPU_TESTS = bf16 harness host_backend product_plan stop tokenizer
 GPU_TESTS = elementwise matvec matmul attention moe forward
 
 TEST_DIR = build/tests$(if $(SANITIZE),-sanitized)$(if $(filter-out host,$(GPU)),-$(GPU))

@@ -34,43 +34,52 @@ void print(int launches, size_t blocks, size_t bytes, double flops) {
   printf("%d %zu %zu %.0f\n", launches, blocks, bytes, flops);
 }
 
-struct Product {
+struct StepProduct {
   int launches, d, n;
   bool of_experts;
 };
-const std::map<std::string, Product> kProducts = {
+const std::map<std::string, StepProduct> kProducts = {
     {"w_qkv", {kLayers, kQ + 2 * kKv, kHidden, false}}, {"w_o", {kLayers, kHidden, kQ, false}},
     {"router", {kLayers, kExperts, kHidden, false}},    {"w_mlp1", {kLayers, 2 * kHidden, kHidden, true}},
     {"w_mlp2", {kLayers, kHidden, kHidden, true}},      {"w_out", {1, kVocab, kHidden, false}}};
 
 // Runs at most 256 rows and outputs of one matrix: so few-rows products with as many waves a block as few blocks have.
 // Experts are chosen evenly.
-void run_product(const Product &p, int batch, int terms) {
+void run_product(const StepProduct &p, int batch, int terms) {
   const int matrices = p.of_experts ? std::min(kExperts, batch * kChosen) : 1;
   const int rows = p.of_experts ? (batch * kChosen + matrices - 1) / matrices : batch;
-  const int tile_rows = matmul_tile_rows(rows, p.d), outputs = matmul_tile_outputs(tile_rows);
   const int own_rows = std::min(rows, 256), own_d = std::min(p.d, 256);
   DeviceMatrix w;
-  w.shaped(1, own_d, p.n);
-  launch_matmul({zeros<float>((size_t)own_rows * own_d), zeros<fp16>(w.padded_count()), zeros<float>(own_d), nullptr,
-                 zeros<fp16>((size_t)own_rows * p.n), zeros<fp16>((size_t)own_rows * p.n), zeros<float>(own_rows),
-                 nullptr, nullptr, nullptr, 1, own_rows, p.n, own_d, (own_rows + tile_rows - 1) / tile_rows},
-                tile_rows, terms, nullptr);
+  w.shaped(1, own_d, p.n).form = MatrixForm::kFp16;
+  w.d_values = zeros<fp16>(w.padded_count());
+  w.d_scales = zeros<float>(own_d);
+  const SplitRows x = {zeros<fp16>((size_t)own_rows * p.n), zeros<fp16>((size_t)own_rows * p.n), zeros<float>(own_rows),
+                       terms};
+  ProductRows of;
+  of.rows = own_rows;
+  // The tiles of all rows, of which some are run.
+  Product product = {w.form, terms, p.n, own_d, plan_tile_rows(w.form, rows, p.d), 0};
+  product.row_tiles = (own_rows + product.tile_rows - 1) / product.tile_rows;
+  const ProductPlan plan = plan_product(getp_card(), product);
+  launch_matmul(matmul_arguments(zeros<float>((size_t)own_rows * own_d), w, nullptr, x, of, product.row_tiles), plan,
+                terms, nullptr);
   const size_t values = (size_t)p.n * p.d + (size_t)terms * rows * p.n;
-  print(p.launches, (size_t)matrices * ((rows + tile_rows - 1) / tile_rows) * ((p.d + outputs - 1) / outputs),
+  const size_t row_tiles = (rows + product.tile_rows - 1) / product.tile_rows;
+  print(p.launches, matrices * row_tiles * ((p.d + plan.tile_outputs - 1) / plan.tile_outputs),
         matrices * (sizeof(fp16) * values + sizeof(float) * rows * p.d),
         2.0 * terms * batch * (p.of_experts ? kChosen : 1) * p.n * p.d);
 }
 
-// Of one layer in two, the chunks without their merging; runs one or two rows.
+// Of one layer in two, the spans without their merging; runs one or two rows.
 void run_attention(int window, int batch) {
   const int rows = std::min(batch, 2), length = window ? window : kSeen;
   float *cache = zeros<float>((size_t)rows * 2 * length * kKv), *out = zeros<float>((size_t)rows * 2 * kQ);
-  const int chunks = attention_chunks(kSeen - 1, window);
-  attention(out, zeros<float>((size_t)rows * kHeads * chunks * (2 + kHeadDim)), out + rows * kQ, cache,
-            cache + (size_t)rows * length * kKv, zeros<float>(kHeads), device(std::vector<int>(rows, kSeen - 1)),
-            device({0, rows - 1}), kSeen - 1, rows, kHeads, kKvHeads, kHeadDim, length, window, nullptr);
-  print(kLayers / 2, (size_t)batch * kKvHeads * chunks, 0, 0);
+  const int spans = attention_spans(kSeen - 1, window);
+  attention(out, zeros<float>((size_t)rows * kHeads * spans * (2 + kHeadDim)), out + rows * kQ,
+            {CacheForm::kFp32, cache, cache + (size_t)rows * length * kKv, length, window}, zeros<float>(kHeads),
+            {device(std::vector<int>(rows, kSeen - 1)), device({0, rows - 1}), rows, kSeen - 1}, kHeads, kKvHeads,
+            kHeadDim, nullptr);
+  print(kLayers / 2, (size_t)batch * kKvHeads * spans, 0, 0);
 }
 
 }  // namespace

@@ -54,9 +54,10 @@ double copy_bandwidth() {
 // Bytes a step of `rows` requests at position pos must read: every weight it uses once (experts: as many as so many
 // uniform choices hit), and the keys and values it attends to.
 double bytes_per_step(Transformer &transformer, int rows, int pos) {
-  const Config &p = transformer.config;
+  gpu::Device &device = gpu::node.devices[0];
+  const gpu::Config &p = device.p;
   double bytes = 0;
-  gpu::node.devices[0].w.each(p, transformer.weights, [&](const char *name, auto &field, const float *, size_t count) {
+  device.w.each(p, transformer.weights, [&](const char *name, auto &field, const float *, size_t count) {
     const double size = (double)gpu::Device::bytes_of(field, count);
     const std::string tensor = name;
     if (tensor == "token_embedding_table")
@@ -66,10 +67,8 @@ double bytes_per_step(Transformer &transformer, int rows, int pos) {
     else
       bytes += size;
   });
-  for (int l = 0; l < p.n_layers; l++) {
-    const int seen = l % 2 == 0 && p.sliding_window > 0 ? std::min(pos + 1, p.sliding_window) : pos + 1;
-    bytes += 2.0 * rows * seen * p.n_kv_heads * p.head_dim * sizeof(float);
-  }
+  for (const gpu::Layer &layer : device.w.layers)
+    bytes += 2.0 * rows * gpu::attention_seen(pos, layer.cache.window) * p.kv_dim() * sizeof(float);
   return bytes;
 }
 
@@ -300,10 +299,10 @@ Result measure(Transformer &transformer, gpu::Device &device, const Options &opt
     batch.positions.push_back(options.position);
     batch.slots.push_back(slot);
     batch.logit_rows.push_back(slot);
-    batch.logit_sequences.push_back(slot);
+    batch.logit_slots.push_back(slot);
   }
   const auto step = [&] {
-    forward_rows(&transformer, device, batch);
+    gpu::forward_rows(device, batch);
     gpu::copy_to_host(device.h_next_tokens, device.s.next_tokens, requests, device.stream);
     HIP_CHECK(hipStreamSynchronize(device.stream));
     for (int slot = 0; slot < requests; slot++) batch.tokens[slot] = device.h_next_tokens[slot];
@@ -354,7 +353,7 @@ int main(int argc, char **argv) {
   const double load = seconds_since(start);
   gpu::Device &device = gpu::node.devices[0];
   fill_caches(device);
-  device.use_positions(p, options.position + options.steps);
+  device.use_positions(options.position + options.steps);
   hipDeviceProp_t properties = {};
   HIP_CHECK(hipGetDeviceProperties(&properties, device.id));
   printf("%s (%s back end), %s, FP16 terms of an activation: %d\n", properties.name, getp_backend_name(),

@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "../hip/engine/reference.hpp"
+#include "../hip/debug/reference.hpp"
 
 // How to add n FP32 terms: in runs of `block`, each over `lanes` partial sums that are then added pairwise.
 struct Fp32Sum {
@@ -60,7 +60,7 @@ inline double tolerance_used(const float *values, const float *expected, size_t 
   return worst;
 }
 
-inline std::vector<int> random_tokens(const Config &p, int count, unsigned seed) {
+inline std::vector<int> random_tokens(const getp_hip::Config &p, int count, unsigned seed) {
   std::mt19937 random(seed);
   std::vector<int> tokens(count);
   for (int &token : tokens) token = (int)(random() % (unsigned)p.vocab_size);
@@ -68,7 +68,7 @@ inline std::vector<int> random_tokens(const Config &p, int count, unsigned seed)
 }
 
 // For each order the max abs difference of the logits from float64 over all the tokens, fed one after the other.
-inline std::vector<double> summation_spread(const Config &p, const TransformerWeights &w,
+inline std::vector<double> summation_spread(const getp_hip::Config &p, const getp_hip::HostWeights &w,
                                             const std::vector<int> &tokens) {
   const auto ignore = [](auto...) {};
   getp_hip::ReferenceForward<double, getp_hip::DoubleSum> exact(p, w, false);

@@ -2,29 +2,35 @@
 #pragma once
 
 #include <algorithm>
-#include <type_traits>
 #include <vector>
 
-#include "upload.hpp"
+#include "../gpt_oss.hpp"
+#include "../kernels/matmul.hip"
+#include "stages.hpp"
+#include "state.hpp"
+#include "weights.hpp"
 
 namespace getp_hip {
 
 struct Device {
   int id = -1;
+  Card card = {};
   hipStream_t stream = nullptr;
-  DeviceWeights w = {};
+  Config p;
+  DeviceWeights w;
   DeviceState s = {};
-  BatchShape batch = {};  // as it is used now; buffers have room for most_slots slots
+  BatchShape batch;  // as it is used now; buffers have room for most_slots slots
   int most_slots = 0;
-  bool one_sequence = false;     // whose cache keeps every position
-  size_t cache_floats = 0;       // of each cache
-  int terms = 2;                 // FP16 terms of an activation in products: 2 are FP32 grade, 1 is the fast mode
-  float *h_logits = nullptr;     // (host_logits(), V), pinned
-  int *h_next_tokens = nullptr;  // (slots), pinned
-  int *h_step = nullptr;         // (4, rows), pinned
+  bool one_sequence = false;          // whose cache keeps every position
+  size_t cache_floats = 0;            // of s.key_cache, and of s.value_cache
+  int terms = 2;                      // FP16 terms of an activation in products: 2 are FP32 grade, 1 is the fast mode
+  StageObserver *observer = nullptr;  // who looks at the stages of a step, if anybody does
+  float *h_logits = nullptr;          // (host_logits(), V), pinned
+  int *h_next_tokens = nullptr;       // (slots), pinned
+  int *h_step = nullptr;              // (4, rows), pinned
 
   static constexpr size_t kRuntime = 128u << 20;
-  static constexpr int kChunk = 32;
+  static constexpr int kPromptRows = 32;
   static constexpr int kPlannedPositions = 1024;  // of a request, when memory is shared out between state and caches
 
   // Bytes of `count` elements of the field's type, or of a matrix.
@@ -34,27 +40,29 @@ struct Device {
   }
   static size_t bytes_of(const DeviceMatrix &matrix, size_t) { return matrix.bytes(); }
 
-  // The same in whole pages of 2 MiB, which is how drivers hand out device memory.
+  // The same in whole pages of 2 MiB, which is how drivers hand out device memory; small pieces share a page.
   static size_t pages(size_t bytes) {
-    constexpr size_t kPage = 2u << 20;
-    return (bytes + kPage - 1) / kPage * kPage;
+    constexpr size_t kPage = 2u << 20, kSmall = kPage / 2;
+    return bytes < kSmall ? (bytes + 511) / 512 * 512 : (bytes + kPage - 1) / kPage * kPage;
   }
 
   BatchShape shape(int slots, int positions) const {
-    return {one_sequence ? 1 : slots + batch.chunk - 1, slots, batch.chunk, positions};
+    return {one_sequence ? 1 : slots + batch.prompt_rows - 1, slots, batch.prompt_rows, positions};
   }
 
   // Bytes of the state for so many slots.
-  size_t state_bytes(const Config &p, int slots) {
+  size_t state_bytes(int slots) {
     size_t bytes = 0;
     s.each(p, shape(slots, p.seq_len),
            [&](const char *, auto *field, size_t count) { bytes += pages(bytes_of(field, count)); });
     return bytes;
   }
 
-  // Floats of one cache.
-  size_t cache_count(const Config &p, int slots, int positions) const {
-    return shape(slots, positions).cache_offset(p, p.n_layers);
+  // Floats of the keys (or values) of all layers.
+  size_t cache_count(int slots, int positions) const {
+    size_t floats = 0;
+    for (const Layer &layer : w.layers) floats += shape(slots, positions).cache_floats(p, layer.index);
+    return floats;
   }
 
   // The largest number of slots from 1 to `most` that fits(slots); 0 if none.
@@ -72,69 +80,46 @@ struct Device {
   }
 
   // From now on sequences have at most `positions` tokens: the shorter, the more of them at a time.
-  void use_positions(const Config &p, int positions) {
+  void use_positions(int positions) {
     positions = std::min(positions, p.seq_len);
-    batch = shape(most_that(most_slots, [&](int slots) { return cache_count(p, slots, positions) <= cache_floats; }),
+    batch = shape(most_that(most_slots, [&](int slots) { return cache_count(slots, positions) <= cache_floats; }),
                   positions);
+    size_t at = 0;
+    for (Layer &layer : w.layers) {
+      layer.cache = batch.cache(p, layer.index);
+      layer.cache.d_keys = s.key_cache + at;
+      layer.cache.d_values = s.value_cache + at;
+      at += batch.cache_floats(p, layer.index);
+    }
   }
 
   // Rows of logits that the host takes at a time, where it samples.
   int host_logits() const { return std::min(most_slots, 32); }
 
-  // GETP_BATCH, or what suits the back end; ends the program if the variable is no count of sequences.
+  // GETP_BATCH, or what suits the back end.
   static int wanted_slots() {
-    const char *text = getenv("GETP_BATCH");
-    if (!text || !*text) return kDefaultBatch;
-    char *end = nullptr;
-    const long slots = strtol(text, &end, 10);
-    if (*end || slots < 1 || slots > 32768) {
-      fprintf(stderr, "error: GETP_BATCH=%s: expected how many requests to serve at a time, 1 to 32768\n", text);
-      exit(EXIT_FAILURE);
-    }
-    return (int)slots;
-  }
-
-  // Whether GETP_FAST asks for one term.
-  static bool fast_mode() {
-    const char *text = getenv("GETP_FAST");
-    if (!text || !*text || !strcmp(text, "0")) return false;
-    if (!strcmp(text, "1")) return true;
-    fprintf(stderr, "error: GETP_FAST=%s: expected 1 (activations in one FP16 term) or 0 (in two, FP32 grade)\n", text);
-    exit(EXIT_FAILURE);
+    return (int)environment_number("GETP_BATCH", kDefaultBatch, 1, 32768,
+                                   "how many requests to serve at a time, 1 to 32768");
   }
 
   // The rows that the next product takes, split.
   SplitRows split() const { return {s.hi, s.lo, s.split_scales, terms}; }
 
-  // Chooses how many sequences to serve at a time, prints what the model needs against what the device has; ends the
-  // program if not even one fits. With `one_sequence`: one, a token a step, whose cache keeps every position.
-  void preflight(const Config &p, const TransformerWeights &h) {
+  // Chooses how many sequences to serve at a time, prints what the device's part of the model needs against what it
+  // has; ends the program if not even one fits. With `one_sequence`: one, a token a step, whose cache keeps every
+  // position.
+  void preflight(const HostWeights &h) {
     HIP_REQUIRE(p.head_dim <= 256);  // attention
     HIP_REQUIRE(p.experts_per_token <= kMaxChosen);
     size_t weights = 0, free_bytes = 0, total_bytes = 0;
     w.each(p, h,
            [&](const char *, auto &field, const float *, size_t count) { weights += pages(bytes_of(field, count)); });
     HIP_CHECK(hipMemGetInfo(&free_bytes, &total_bytes));
+    const size_t used = weights + kRuntime, room = free_bytes > used ? free_bytes - used : 0;
+    const size_t state = choose_slots(room), cache = cache_bytes(cache_floats), needed = used + state + cache;
+    use_positions(p.seq_len);
     hipDeviceProp_t properties = {};
     HIP_CHECK(hipGetDeviceProperties(&properties, id));
-    batch.chunk = one_sequence ? p.seq_len : kChunk;  // as long as the sequence: no layer's cache is a ring
-    const size_t used = weights + kRuntime, room = free_bytes > used ? free_bytes - used : 0;
-    const auto cache_bytes = [&](size_t floats) { return 2 * pages(floats * sizeof(float)); };
-    // The expert kernels' grids hold 65,535 rows.
-    const int wanted = one_sequence ? 1 : std::min(wanted_slots(), 65535 / p.experts_per_token - kChunk);
-    most_slots = std::max(1, most_that(wanted, [&](int slots) {
-                            const size_t planned = cache_count(p, slots, std::min(p.seq_len, kPlannedPositions));
-                            const size_t least = std::max(planned, cache_count(p, 1, p.seq_len));
-                            return state_bytes(p, slots) + cache_bytes(least) <= room;
-                          }));
-    // All that is left, up to what the slots can use; one sequence of full length must fit.
-    const size_t state = state_bytes(p, most_slots), left = room > state ? room - state : 0;
-    const int full = std::max(
-        1, most_that(most_slots, [&](int slots) { return cache_bytes(cache_count(p, slots, p.seq_len)) <= left; }));
-    cache_floats =
-        std::max(cache_count(p, full, p.seq_len), cache_count(p, most_slots, std::min(p.seq_len, kPlannedPositions)));
-    const size_t cache = cache_bytes(cache_floats), needed = used + state + cache;
-    use_positions(p, p.seq_len);
     auto gb = [](size_t bytes) { return (double)bytes / 1e9; };
     fprintf(stderr,
             "device %d: %s (%s back end)\n"
@@ -146,21 +131,24 @@ struct Device {
             id, properties.name, getp_backend_name(), gb(weights), gb(state), most_slots, shape(most_slots, 1).rows,
             terms == 1 ? "; GETP_FAST: one FP16 term" : "", gb(cache), batch.slots, batch.positions, gb(kRuntime),
             gb(needed), gb(free_bytes), gb(total_bytes));
-    if (needed <= free_bytes) return;
-    fprintf(stderr,
-            "error: the model needs %.3f GB but device %d (%s) has %.3f GB free; free its memory, choose another with "
-            "HIP_DEVICE_ID, or use a smaller model\n",
-            gb(needed), id, properties.name, gb(free_bytes));
-    exit(EXIT_FAILURE);
+    if (needed > free_bytes)
+      fail(
+          "the model needs %.3f GB but device %d (%s) has %.3f GB free; free its memory, choose another with "
+          "HIP_DEVICE_ID, or use a smaller model",
+          gb(needed), id, properties.name, gb(free_bytes));
   }
 
-  // Allocates everything on a device. The forms of the weights are chosen; their values are upload_weights' business.
-  void set_up(int device, const Config &p, const TransformerWeights &h, bool alone) {
+  // Allocates everything on a device. What of the model w owns, and in which forms, is chosen before; the values are
+  // upload_weights' business.
+  void set_up(int device, const Config &config, const HostWeights &h, bool alone) {
     id = device;
+    p = config;
     one_sequence = alone;
     HIP_CHECK(hipSetDevice(id));
-    terms = fast_mode() ? 1 : 2;
-    preflight(p, h);
+    card = getp_card();
+    prepare_matmul(card);
+    terms = environment_flag("GETP_FAST", "1 (activations in one FP16 term) or 0 (in two, FP32 grade)") ? 1 : 2;
+    preflight(h);
     HIP_CHECK(hipStreamCreate(&stream));
     w.each(p, h, [](const char *, auto &field, const float *, size_t count) { allocate(field, count); });
     const BatchShape most = shape(most_slots, p.seq_len);
@@ -170,14 +158,15 @@ struct Device {
     h_logits = pinned_alloc<float>((size_t)host_logits() * p.vocab_size);
     h_next_tokens = pinned_alloc<int>(most.slots);
     h_step = pinned_alloc<int>(4 * (size_t)most.rows);
-    upload_angles(p);
+    use_positions(p.seq_len);
+    upload_angles();
   }
 
   // Frees everything.
-  void release(const Config &p, const TransformerWeights &h) {
+  void release() {
     HIP_CHECK(hipSetDevice(id));
     HIP_CHECK(hipStreamSynchronize(stream));
-    w.each(p, h, [](const char *, auto &field, const float *, size_t count) { release(field, count); });
+    w.each(p, {}, [](const char *, auto &field, const float *, size_t count) { release(field, count); });
     const BatchShape most = shape(most_slots, p.seq_len);
     s.each(p, most, [](const char *, auto &field, size_t count) { release(field, count); });
     release(s.key_cache, cache_floats);
@@ -189,6 +178,27 @@ struct Device {
   }
 
  private:
+  static size_t cache_bytes(size_t floats) { return 2 * pages(floats * sizeof(float)); }
+
+  // Sets most_slots and cache_floats to what fits into `room` bytes, or to the least that is needed; returns the bytes
+  // of the state.
+  size_t choose_slots(size_t room) {
+    batch.prompt_rows = one_sequence ? p.seq_len : kPromptRows;  // as long as the sequence: no layer's cache is a ring
+    // The expert kernels' grids hold 65,535 rows.
+    const int wanted = one_sequence ? 1 : std::min(wanted_slots(), 65535 / p.experts_per_token - kPromptRows);
+    const int planned = std::min(p.seq_len, kPlannedPositions);
+    most_slots = std::max(1, most_that(wanted, [&](int slots) {
+                            const size_t least = std::max(cache_count(slots, planned), cache_count(1, p.seq_len));
+                            return state_bytes(slots) + cache_bytes(least) <= room;
+                          }));
+    // All that is left, up to what the slots can use; one sequence of full length must fit.
+    const size_t state = state_bytes(most_slots), left = room > state ? room - state : 0;
+    const int full = std::max(
+        1, most_that(most_slots, [&](int slots) { return cache_bytes(cache_count(slots, p.seq_len)) <= left; }));
+    cache_floats = std::max(cache_count(full, p.seq_len), cache_count(most_slots, planned));
+    return state;
+  }
+
   template <class T>
   static void allocate(T *&field, size_t count) {
     field = device_alloc<T>(count);
@@ -201,12 +211,12 @@ struct Device {
   static void release(DeviceMatrix &matrix, size_t) { matrix.release(); }
 
   // cos and sin of every position, from the harness, so that both forwards turn by the same values.
-  void upload_angles(const Config &p) {
+  void upload_angles() {
     const size_t half = p.head_dim / 2, count = (size_t)p.seq_len * half;
     std::vector<float> cosines(count), sines(count);
     for (int pos = 0; pos < p.seq_len; pos++)
-      compute_cos_sin(pos, p.rope_theta, p.head_dim, p.rope_scaling_factor, p.initial_context_length, 32.0f, 1.0f,
-                      cosines.data() + pos * half, sines.data() + pos * half);
+      compute_cos_sin(pos, p.rope_theta, p.head_dim, p.rope_scaling_factor, p.initial_context_length, kYarnBeta,
+                      kYarnAlpha, cosines.data() + pos * half, sines.data() + pos * half);
     copy_to_device(s.cos_table, cosines.data(), count, stream);
     copy_to_device(s.sin_table, sines.data(), count, stream);
     HIP_CHECK(hipStreamSynchronize(stream));

@@ -1,10 +1,13 @@
 // All devices of a run: set-up, a thread for each, release.
 #pragma once
 
+#include <unistd.h>
+
 #include <thread>
 
 #include "device.hpp"
 #include "stop.hpp"
+#include "upload.hpp"
 
 namespace getp_hip {
 
@@ -13,10 +16,11 @@ struct Node {
 
   // Sets up the devices that pick_devices names and uploads the model to all of them. With `one_sequence`: the first
   // of them alone, see Device::preflight.
-  void set_up(const Config &p, const TransformerWeights &h, bool one_sequence) {
+  void set_up(const Config &p, const HostWeights &h, bool one_sequence) {
     std::vector<int> ids = pick_devices();
     if (one_sequence) ids.resize(1);
     devices.resize(ids.size());
+    devices[0].w.own_layers(p, 0, p.n_layers);
     choose_forms(devices[0].w, p, h);
     for (Device &device : devices) device.w = devices[0].w;
     std::vector<UploadTarget> targets;
@@ -56,14 +60,12 @@ struct Node {
   }
 
   // Frees everything; ends the program if a byte is left. After a device has failed, the end of the program frees it.
-  void release(const Config &p, const TransformerWeights &h) {
+  void release() {
     if (devices.empty() || stop_code == EXIT_FAILURE) return;
-    for (Device &device : devices) device.release(p, h);
+    for (Device &device : devices) device.release();
     devices.clear();
     const size_t counted = bytes_in_use(), leaked = getp_report_leaks();
-    if (counted == 0 && leaked == 0) return;
-    fprintf(stderr, "error: finish left %zu bytes allocated (%zu by the back end's own list)\n", counted, leaked);
-    exit(EXIT_FAILURE);
+    if (counted || leaked) fail("finish left %zu bytes allocated (%zu by the back end's own list)", counted, leaked);
   }
 };
 

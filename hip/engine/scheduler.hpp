@@ -1,6 +1,6 @@
 // Continuous batching: which tokens of which requests go through the next step. Knows nothing of devices.
 //
-// A step's rows are one token of every sequence that generates, and chunks of the prompts that are being read. A
+// A step's rows are one token of every sequence that generates, and stretches of the prompts that are being read. A
 // sequence that ends gives its slot to the next request at once.
 #pragma once
 
@@ -14,10 +14,10 @@ namespace getp_hip {
 struct Batch {
   std::vector<int> tokens, positions, slots;  // of each row
   std::vector<int> logit_rows;                // rows after which a token is sampled
-  std::vector<int> logit_sequences;           // whose they are: an index for Scheduler::take
+  std::vector<int> logit_slots;               // whose they are, for Scheduler::take
 
   void clear() {
-    for (std::vector<int> *each : {&tokens, &positions, &slots, &logit_rows, &logit_sequences}) each->clear();
+    for (std::vector<int> *each : {&tokens, &positions, &slots, &logit_rows, &logit_slots}) each->clear();
   }
 };
 
@@ -32,9 +32,9 @@ class Scheduler {
   // Gives the next request; false when there is none, after which it is not asked again.
   using NextRequest = std::function<bool(ScheduledRequest &)>;
 
-  // `slots` sequences at a time, at most `rows` >= slots rows a step and `chunk` rows of one prompt.
-  Scheduler(int slots, int rows, int chunk, NextRequest next)
-      : rows_(rows), chunk_(chunk), sequences_(slots), next_(std::move(next)) {}
+  // `slots` sequences at a time, at most `rows` >= slots rows a step and `prompt_rows` of one prompt.
+  Scheduler(int slots, int rows, int prompt_rows, NextRequest next)
+      : rows_(rows), prompt_rows_(prompt_rows), sequences_(slots), next_(std::move(next)) {}
 
   // Fills the rows of the next step; false when every request has ended.
   bool compose(Batch &batch) {
@@ -51,25 +51,25 @@ class Scheduler {
         }
         const int prompt = (int)sequence.request.prompt.size(), left = prompt - sequence.position;
         if (!sequence.active || (left <= 0) != generating) continue;
-        const int count = std::min({generating ? 1 : left, chunk_, room});
+        const int count = std::min({generating ? 1 : left, prompt_rows_, room});
         for (int i = 0; i < count; i++, sequence.position++) {
           batch.tokens.push_back(generating ? sequence.token : sequence.request.prompt[sequence.position]);
           batch.positions.push_back(sequence.position);
           batch.slots.push_back((int)slot);
           if (sequence.position + 1 < prompt) continue;
           batch.logit_rows.push_back((int)batch.tokens.size() - 1);
-          batch.logit_sequences.push_back((int)slot);
+          batch.logit_slots.push_back((int)slot);
         }
       }
     return !batch.tokens.empty();
   }
 
   // The request that a row of logits belongs to.
-  const ScheduledRequest &request_of(int sequence) const { return sequences_[sequence].request; }
+  const ScheduledRequest &request_of(int slot) const { return sequences_[slot].request; }
 
-  // Takes the token sampled for a sequence of logit_sequences; true when that was the request's last.
-  bool take(int sequence, int token, bool stops) {
-    Sequence &s = sequences_[sequence];
+  // Takes the token sampled for a slot of logit_slots; true when that was the request's last.
+  bool take(int slot, int token, bool stops) {
+    Sequence &s = sequences_[slot];
     s.token = token;
     if (!stops && s.position < s.request.steps) return false;
     s.active = false;
@@ -83,7 +83,7 @@ class Scheduler {
     int position = 0;  // of the next row
     int token = 0;     // the last one sampled
   };
-  int rows_, chunk_;
+  int rows_, prompt_rows_;
   std::vector<Sequence> sequences_;  // a slot each
   NextRequest next_;
   bool more_ = true;

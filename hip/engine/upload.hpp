@@ -6,47 +6,87 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <cstring>
+#include <map>
 #include <thread>
+#include <type_traits>
 #include <vector>
 
-#include "../device_structs.hpp"
+#include "weights.hpp"
 
 namespace getp_hip {
 
-// A stretch of a tensor: `rows` rows of n values, about as many as fit into a staging buffer.
-struct UploadChunk {
-  const float *h_from;
-  size_t rows;
-  int n;
-  bool rounded;  // to BF16 first
-  float *d_to;   // FP32, value for value; else, FP16 and scales:
+constexpr size_t kUploadElements = 4u << 20;  // of a stretch, at most or little more: 16 MB of FP32
+
+// Where a stretch goes on one target: FP32 value for value; else FP16 and scales.
+struct UploadPlace {
+  size_t target;
+  float *d_exact;
   fp16 *d_values;
   float *d_scales;
 };
 
-inline constexpr size_t kUploadChunk = 4u << 20;  // elements: 16 MB of FP32
+// A stretch of a tensor: `rows` rows of n values, about as many as fit into a staging buffer.
+struct UploadStretch {
+  const float *h_from;
+  size_t rows;
+  int n;
+  bool rounded;  // to BF16 first
+  MatrixForm form;
+  std::vector<UploadPlace> places;
 
-inline void add_chunks(std::vector<UploadChunk> &chunks, float *d_to, const float *h_from, size_t count) {
-  for (size_t i = 0; i < count; i += kUploadChunk)
-    chunks.push_back({h_from + i, std::min(kUploadChunk, count - i), 1, false, d_to + i, nullptr, nullptr});
-}
+  size_t count() const { return rows * n; }
+};
 
-// Chunks are whole strips of one matrix.
-inline void add_chunks(std::vector<UploadChunk> &chunks, const DeviceMatrix &matrix, const float *h_from, size_t) {
-  const size_t n = matrix.n, d = matrix.d, step = std::max<size_t>(1, kUploadChunk / n / 16) * 16;
-  for (size_t i = 0; i < matrix.count; i++)
-    for (size_t row = 0; row < d; row += step) {
-      const size_t first = i * d + row, rows = std::min(step, d - row);
-      UploadChunk chunk = {h_from + first * n, rows, matrix.n, matrix.rounded, {}, {}, {}};
-      if (matrix.in_fp16) {
-        chunk.d_values = matrix.d_values + (i * matrix.padded_d() + row) * matrix.padded_n();
-        chunk.d_scales = matrix.d_scales + first;
-      } else {
-        chunk.d_to = matrix.d_exact + first * n;
+// A device, and its weights, which are allocated.
+struct UploadTarget {
+  int device;
+  DeviceWeights *w;
+};
+
+// What the targets own, cut into stretches: what several own is one stretch with as many places.
+class UploadPlan {
+ public:
+  UploadPlan(const std::vector<UploadTarget> &targets, const Config &p, const HostWeights &h) {
+    for (size_t t = 0; t < targets.size(); t++)
+      targets[t].w->each(
+          p, h, [&](const char *, auto &field, const float *h_from, size_t count) { add(t, field, h_from, count); });
+  }
+  const std::vector<UploadStretch> &stretches() const { return stretches_; }
+
+ private:
+  void add(size_t target, float *d_to, const float *h_from, size_t count) {
+    for (size_t i = 0; i < count; i += kUploadElements)
+      add({h_from + i, std::min(kUploadElements, count - i), 1, false, MatrixForm::kFp32, {}},
+          {target, d_to + i, {}, {}});
+  }
+
+  // Stretches are whole strips of one matrix.
+  void add(size_t target, const DeviceMatrix &matrix, const float *h_from, size_t) {
+    const size_t n = matrix.n, d = matrix.d, step = std::max<size_t>(1, kUploadElements / n / 16) * 16;
+    for (size_t i = 0; i < matrix.count; i++)
+      for (size_t row = 0; row < d; row += step) {
+        const size_t first = i * d + row;
+        UploadPlace place = {target, {}, {}, {}};
+        if (matrix.form == MatrixForm::kFp32) {
+          place.d_exact = matrix.d_exact + first * n;
+        } else {
+          place.d_values = matrix.d_values + (i * matrix.padded_d() + row) * matrix.padded_n();
+          place.d_scales = matrix.d_scales + first;
+        }
+        add({h_from + first * n, std::min(step, d - row), matrix.n, matrix.rounded, matrix.form, {}}, place);
       }
-      chunks.push_back(chunk);
-    }
-}
+  }
+
+  void add(const UploadStretch &stretch, const UploadPlace &place) {
+    const auto [known, is_new] = index_.emplace(stretch.h_from, stretches_.size());
+    if (is_new) stretches_.push_back(stretch);
+    stretches_[known->second].places.push_back(place);
+  }
+
+  std::vector<UploadStretch> stretches_;
+  std::map<const float *, size_t> index_;
+};
 
 // Calls work(i) for all i < count on several CPU threads.
 template <class Work>
@@ -61,91 +101,102 @@ inline void on_all_cores(size_t count, Work work) {
 }
 
 // Chooses the form of each matrix: FP16 where rows fall on 16 bytes and no value is changed by it.
-inline void choose_forms(DeviceWeights &w, const Config &p, const TransformerWeights &h) {
+inline void choose_forms(DeviceWeights &w, const Config &p, const HostWeights &h) {
   w.each(p, h, [](const char *, auto &field, const float *h_from, size_t) {
     if constexpr (std::is_same_v<decltype(field), DeviceMatrix &>) {
-      const size_t n = field.n, rows_of_a_part = std::max<size_t>(1, kUploadChunk / n);
-      field.in_fp16 = n % 8 == 0;
-      if (!field.in_fp16 || field.rounded) return;
-      std::atomic<bool> all_exact{true};
-      on_all_cores((field.rows() + rows_of_a_part - 1) / rows_of_a_part, [&](size_t part) {
-        std::vector<fp16> row(n);
-        bool exact = all_exact;
-        for (size_t r = part * rows_of_a_part; exact && r < std::min(field.rows(), (part + 1) * rows_of_a_part); r++)
-          row_to_fp16(row.data(), h_from + r * n, (int)n, false, exact);
-        if (!exact) all_exact = false;
-      });
-      field.in_fp16 = all_exact;
+      const size_t n = field.n, rows_of_a_part = std::max<size_t>(1, kUploadElements / n);
+      std::atomic<bool> all_exact{n % 8 == 0};
+      if (all_exact && !field.rounded)
+        on_all_cores((field.rows() + rows_of_a_part - 1) / rows_of_a_part, [&](size_t part) {
+          std::vector<fp16> row(n);
+          bool exact = all_exact;
+          for (size_t r = part * rows_of_a_part; exact && r < std::min(field.rows(), (part + 1) * rows_of_a_part); r++)
+            row_to_fp16(row.data(), h_from + r * n, (int)n, false, exact);
+          if (!exact) all_exact = false;
+        });
+      field.form = all_exact ? MatrixForm::kFp16 : MatrixForm::kFp32;
     }
   });
 }
 
-// A device, and its weights, which are allocated.
-struct UploadTarget {
-  int device;
-  DeviceWeights *w;
+// Writes a stretch as it lies on a device: FP32 values, or FP16 values of whole tiles, zero where there are none, and
+// behind them the scales. `strip`: work space.
+class StretchWriter {
+ public:
+  // Floats that a stretch takes.
+  static size_t size(const UploadStretch &stretch) {
+    return stretch.form == MatrixForm::kFp32 ? stretch.count() : padded_values(stretch) / 2 + stretch.rows;
+  }
+  static size_t padded_values(const UploadStretch &s) { return padded(s.rows, 16) * padded(s.n, 32); }
+
+  void write(float *to, const UploadStretch &stretch) {
+    if (stretch.form == MatrixForm::kFp32) {
+      for (size_t i = 0; i < stretch.count(); i++)
+        to[i] = stretch.rounded ? to_float(to_bf16(stretch.h_from[i])) : stretch.h_from[i];
+      return;
+    }
+    bool exact;
+    const size_t n = stretch.n, padded_n = padded(n, 32);
+    fp16 *values = (fp16 *)to;
+    float *scales = to + padded_values(stretch) / 2;
+    memset(values, 0, padded_values(stretch) * sizeof(fp16));
+    strip_.assign(16 * padded_n, fp16{0});
+    for (size_t r = 0; r < stretch.rows; r++) {
+      scales[r] =
+          row_to_fp16(strip_.data() + r % 16 * padded_n, stretch.h_from + r * n, stretch.n, stretch.rounded, exact);
+      if (r % 16 == 15 || r + 1 == stretch.rows)
+        lay_out_strip(values + r / 16 * 16 * padded_n, strip_.data(), (int)(r % 16) + 1, padded_n, word_of_.data());
+    }
+  }
+
+ private:
+  static size_t padded(size_t value, size_t unit) { return (value + unit - 1) / unit * unit; }
+
+  std::vector<fp16> strip_;
+  const std::vector<int> word_of_ = weight_words();
 };
 
-// Uploads all weights of the model to all targets: each value is read and converted once. Shows progress on stderr if
+// Uploads to each target the weights that it owns; each value is read and converted once. Shows progress on stderr if
 // that is a terminal, and a line when done. Returns when everything has arrived.
-inline void upload_weights(const std::vector<UploadTarget> &targets, const Config &p, const TransformerWeights &h) {
-  std::vector<std::vector<UploadChunk>> chunks_of(targets.size());  // the same ones for each target
-  size_t total = 0;
-  for (size_t t = 0; t < targets.size(); t++)
-    targets[t].w->each(p, h, [&](const char *, auto &d_to, const float *h_from, size_t count) {
-      add_chunks(chunks_of[t], d_to, h_from, count);
-      if (t == 0) total += count * sizeof(float);
-    });
-  const std::vector<UploadChunk> &chunks = chunks_of[0];
-  const auto padded = [](size_t value, size_t unit) { return (value + unit - 1) / unit * unit; };
-  size_t staging_size = 0;  // floats: all values, or FP16 values of whole tiles (half a float each) and a scale a row
-  for (const UploadChunk &chunk : chunks)
-    staging_size = std::max(staging_size, padded(chunk.rows, 16) * padded(chunk.n, 32));
-  const std::vector<int> word_of = weight_words();
+inline void upload_weights(const std::vector<UploadTarget> &targets, const Config &p, const HostWeights &h) {
+  const UploadPlan plan(targets, p, h);
+  const std::vector<UploadStretch> &stretches = plan.stretches();
+  size_t total = 0, staging_size = 0;  // bytes, floats
+  for (const UploadStretch &stretch : stretches) {
+    total += stretch.count() * sizeof(float);
+    staging_size = std::max(staging_size, StretchWriter::size(stretch));
+  }
   std::atomic<size_t> next{0}, done{0};
-  auto work = [&] {
+  const auto work = [&] {
     std::vector<hipStream_t> streams(targets.size());
-    const auto on_each_target = [&](auto action) {
-      for (size_t t = 0; t < targets.size(); t++) {
-        HIP_CHECK(hipSetDevice(targets[t].device));
-        action(t);
-      }
+    const auto on_target = [&](size_t t) {
+      HIP_CHECK(hipSetDevice(targets[t].device));
+      return t;
     };
-    on_each_target([&](size_t t) { HIP_CHECK(hipStreamCreate(&streams[t])); });
+    for (size_t t = 0; t < targets.size(); t++) HIP_CHECK(hipStreamCreate(&streams[on_target(t)]));
     float *staging = pinned_alloc<float>(staging_size);
-    std::vector<fp16> strip;
-    for (size_t c; (c = next++) < chunks.size();) {
-      const UploadChunk &chunk = chunks[c];
-      const size_t n = chunk.n, count = chunk.rows * n;
-      if (chunk.d_to) {
-        for (size_t i = 0; i < count; i++)
-          staging[i] = chunk.rounded ? to_float(to_bf16(chunk.h_from[i])) : chunk.h_from[i];
-        on_each_target([&](size_t t) { copy_to_device(chunks_of[t][c].d_to, staging, count, streams[t]); });
-      } else {
-        bool exact;
-        const size_t padded_n = padded(n, 32), padded_rows = padded(chunk.rows, 16);
-        fp16 *values = (fp16 *)staging;
-        float *scales = (float *)(values + padded_rows * padded_n);
-        memset(values, 0, padded_rows * padded_n * sizeof(fp16));
-        strip.assign(16 * padded_n, fp16{0});
-        for (size_t r = 0; r < chunk.rows; r++) {
-          scales[r] =
-              row_to_fp16(strip.data() + r % 16 * padded_n, chunk.h_from + r * n, chunk.n, chunk.rounded, exact);
-          if (r % 16 == 15 || r + 1 == chunk.rows)
-            lay_out_strip(values + r / 16 * 16 * padded_n, strip.data(), (int)(r % 16) + 1, padded_n, word_of.data());
+    StretchWriter writer;
+    for (size_t i; (i = next++) < stretches.size();) {
+      const UploadStretch &stretch = stretches[i];
+      writer.write(staging, stretch);
+      const size_t values = StretchWriter::padded_values(stretch);
+      for (const UploadPlace &place : stretch.places) {
+        const hipStream_t stream = streams[on_target(place.target)];
+        if (place.d_exact) {
+          copy_to_device(place.d_exact, staging, stretch.count(), stream);
+        } else {
+          copy_to_device(place.d_values, (const fp16 *)staging, values, stream);
+          copy_to_device(place.d_scales, staging + values / 2, stretch.rows, stream);
         }
-        on_each_target([&](size_t t) {
-          copy_to_device(chunks_of[t][c].d_values, values, padded_rows * padded_n, streams[t]);
-          copy_to_device(chunks_of[t][c].d_scales, scales, chunk.rows, streams[t]);
-        });
       }
-      on_each_target([&](size_t t) { HIP_CHECK(hipStreamSynchronize(streams[t])); });
-      done += count * sizeof(float);
+      for (const UploadPlace &place : stretch.places) HIP_CHECK(hipStreamSynchronize(streams[on_target(place.target)]));
+      done += stretch.count() * sizeof(float);
     }
     pinned_free(staging, staging_size);
-    on_each_target([&](size_t t) { HIP_CHECK(hipStreamDestroy(streams[t])); });
+    for (size_t t = 0; t < targets.size(); t++) HIP_CHECK(hipStreamDestroy(streams[on_target(t)]));
   };
-  const size_t thread_count = std::min<size_t>({16, chunks.size(), std::max(1u, std::thread::hardware_concurrency())});
+  const size_t thread_count =
+      std::min<size_t>({16, stretches.size(), std::max(1u, std::thread::hardware_concurrency())});
   std::vector<std::thread> threads;
   for (size_t i = 0; i < thread_count; i++) threads.emplace_back(work);
   const auto seconds = [start = std::chrono::steady_clock::now()] {

@@ -1,5 +1,5 @@
-// argmax: tokens[r] = the index of the row's largest value, the lowest of equal ones    reference: sample_argmax() in
-// run.cpp
+// argmax: tokens[r] = the index of the row's largest value, the lowest of equal ones
+//                                                                        reference: sample_argmax() in run.cpp
 //   tokens (rows) int . x (rows, n) f32, aligned to 16 bytes . partial (rows, kArgmaxParts) keys
 //   part kernel: grid (parts, rows) . block: kArgmaxThreads, a thread four neighbouring values at a time
 //   merge kernel: grid rows . block: 32

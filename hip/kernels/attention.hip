@@ -1,39 +1,39 @@
 // attention: out[r,h] = sum_t w[t] * value[t, h / group], w = softmax over (sink[h], q[r,h] . key[t, h / group] /
 // sqrt(head_dim)) without the sink's own weight, t from the window's first position to the row's own
 //                                                                              reference: forward() in run.cpp
-//   out, q (rows, heads, head_dim) f32 . caches: one layer's (slots, length, kv_heads, head_dim) f32; position t of a
-//   slot lies at t % length . sinks (heads) f32 . positions, slots (rows) int . window: positions seen, 0 for all
-//   partial (rows, heads, chunks, 2 + head_dim) f32: of each chunk of a row that sees more than one the largest score,
-//   the sum of weights, and the weighted sum of values; merged in order of the chunks, from the sink on
-//   chunk kernel: grid (kv_heads * blocks of 8 or 4 heads, rows, chunks) . block 128 . shared 8.2 KB
-//   groups of 16 or 32 lanes read a key or a value together, 16 bytes a lane, and use it for all heads of the block
+//   out, q (rows, heads, head_dim) f32 . cache: kv_cache.hpp . sinks (heads) f32
+//   partial (rows, heads, spans, 2 + head_dim) f32: of each span of a row that sees more than one the largest score,
+//   the sum of weights, and the weighted sum of values; merged in order of the spans, from the sink on
+//   span kernel: grid (kv_heads * blocks of 8 or 4 heads, rows, spans) . block 128 . shared 8.2 KB
+//     groups of 16 or 32 lanes read a key or a value together, 16 bytes a lane, and use it for all heads of the block
 //   merge kernel: grid (blocks over heads * head_dim, rows) . block 256
-//   order: chunks of kAttentionChunk positions from the first one seen. In a chunk a score is dot products of 4 or 8
+//   order: spans of kAttentionSpan positions from the first one seen. In a span a score is dot products of 4 or 8
 //   dimensions, then group_sums; a value joins its group's sum in ascending position, then the groups are added up in
 //   ascending order: depends on the row's position alone, not on the other rows, the slot or the length of the cache
-//   precondition: head_dim <= 256, length covers what the window and the rows of a step need, q and the caches begin
-//   on 16 bytes (a head_dim that is no multiple of 4 is read float by float)
+//   precondition: head_dim <= 256, the cache's length covers what the window and the rows of a step need, q and the
+//   caches begin on 16 bytes (a head_dim that is no multiple of 4 is read float by float)
 #pragma once
 
 #include <type_traits>
 
+#include "../kv_cache.hpp"
 #include "reduce.hpp"
 
 namespace getp_hip {
 
-constexpr int kAttentionChunk = 256, kAttentionThreads = 128;
+constexpr int kAttentionSpan = 256, kAttentionThreads = 128;
 
 // Positions that a row sees, its own included.
 __host__ __device__ inline int attention_seen(int position, int window) {
   return window > 0 && window <= position ? window : position + 1;
 }
 
-// Chunks that a row at position `longest` has at most.
-inline int attention_chunks(int longest, int window) {
-  return (attention_seen(longest, window) + kAttentionChunk - 1) / kAttentionChunk;
+// Spans that a row at position `longest` has at most.
+inline int attention_spans(int longest, int window) {
+  return (attention_seen(longest, window) + kAttentionSpan - 1) / kAttentionSpan;
 }
 
-// How a block of the chunk kernel divides its work for head_dim <= Dim.
+// How a block of the span kernel divides its work for head_dim <= Dim.
 template <int Dim>
 struct AttentionShape {
   static constexpr int kLanes = Dim / 4 < 32 ? Dim / 4 : 32, kGroups = kAttentionThreads / kLanes;
@@ -45,7 +45,7 @@ struct AttentionShape {
   // Values: four at once, whose weights are one 16-byte load.
   static constexpr int kValues = 4, kValueStep = kGroups * kValues, kValuesAhead = 2;
   // Scores and weights of a head; the heads lie so that a wave's stores meet no bank twice.
-  static constexpr int kPitch = kAttentionChunk + 32 / kHeads;
+  static constexpr int kPitch = kAttentionSpan + 32 / kHeads;
   // The groups' sums are added up for half the heads at a time, in the room of the weights.
   static constexpr int kSumHeads = kHeads / 2, kSums = kSumHeads * kGroups * Dim;
   static constexpr int kWeights = kHeads * kPitch, kShared = kWeights > kSums ? kWeights : kSums;
@@ -84,9 +84,9 @@ struct AttentionSum {
 
 template <int Dim, bool Vector>
 __global__ void __launch_bounds__(kAttentionThreads, Dim <= 64 ? 4 : 2)
-    attention_chunk_kernel(float *out, float *partial, const float *q, const float *key_cache, const float *value_cache,
-                           const float *sinks, const int *positions, const int *slots, int heads, int kv_heads,
-                           int head_dim, int length, int window) {
+    attention_span_kernel(float *out, float *partial, const float *q, const float *key_cache, const float *value_cache,
+                          const float *sinks, const int *positions, const int *slots, int heads, int kv_heads,
+                          int head_dim, int length, int window) {
   GETP_AFTER_PREVIOUS();
   using Shape = AttentionShape<Dim>;
   constexpr int kLanes = Shape::kLanes, kWidth = Shape::kWidth, kHeads = Shape::kHeads, kPitch = Shape::kPitch;
@@ -103,14 +103,14 @@ __global__ void __launch_bounds__(kAttentionThreads, Dim <= 64 ? 4 : 2)
   const int first_head = kv_head * heads_per_kv + head_in_kv;
   const size_t row = blockIdx.y, row_head = row * heads + first_head;
   const int position = positions[row], seen = attention_seen(position, window);
-  const int before = (int)blockIdx.z * kAttentionChunk;  // positions seen by earlier chunks
+  const int before = (int)blockIdx.z * kAttentionSpan;  // positions seen by earlier spans
   if (before >= seen) return;
-  const int count = seen - before < kAttentionChunk ? seen - before : kAttentionChunk;
+  const int count = seen - before < kAttentionSpan ? seen - before : kAttentionSpan;
   const int begin = (position + 1 - seen + before) % length;
   const size_t pitch = (size_t)kv_heads * head_dim, slot = (size_t)slots[row] * length * pitch + kv_head * head_dim;
   const int lane = threadIdx.x % kLanes, group = threadIdx.x / kLanes;
 
-  // Where position i of the chunk lies in the slot. Past the last one it repeats it: loads need no condition, and what
+  // Where position i of the span lies in the slot. Past the last one it repeats it: loads need no condition, and what
   // was never written is not read.
   const auto place = [&](int i) {
     const int at = begin + (i < count ? i : count - 1);
@@ -224,7 +224,7 @@ __global__ void __launch_bounds__(kAttentionThreads, Dim <= 64 ? 4 : 2)
       float sum = 0;
       GETP_UNROLL
       for (int g = 0; g < Shape::kGroups; g++) sum += ((const float *)shared)[g * kSumHeads * Dim + o];
-      if (seen <= kAttentionChunk) {
+      if (seen <= kAttentionSpan) {
         AttentionSum all = {sinks[first_head + h], 1, 0};
         all.add(largest[h], total[h], sum);
         out[(row_head + h) * head_dim + d] = all.sum / all.total;
@@ -240,39 +240,38 @@ __global__ void __launch_bounds__(kAttentionThreads, Dim <= 64 ? 4 : 2)
   }
 }
 
-// Rows that see one chunk are left as they are.
+// Rows that see one span are left as they are.
 __global__ void __launch_bounds__(256)
     attention_merge_kernel(float *out, const float *partial, const float *sinks, const int *positions, int heads,
-                           int head_dim, int chunks, int window) {
+                           int head_dim, int spans, int window) {
   GETP_AFTER_PREVIOUS();
   const int i = (int)(blockIdx.x * 256 + threadIdx.x), h = i / head_dim;
   const int seen = attention_seen(positions[blockIdx.y], window);
-  if (seen <= kAttentionChunk || h >= heads) return;
+  if (seen <= kAttentionSpan || h >= heads) return;
   const size_t row_head = (size_t)blockIdx.y * heads + h;
   AttentionSum all = {sinks[h], 1, 0};
-  for (int c = 0; c * kAttentionChunk < seen; c++) {
-    const float *from = partial + (row_head * chunks + c) * (head_dim + 2);
+  for (int c = 0; c * kAttentionSpan < seen; c++) {
+    const float *from = partial + (row_head * spans + c) * (head_dim + 2);
     all.add(from[0], from[1], from[2 + i % head_dim]);
   }
   out[(size_t)blockIdx.y * heads * head_dim + i] = all.sum / all.total;
 }
 
-// `longest`: the largest position of all rows. d_partial: room for attention_chunks(longest, window) chunks.
-inline void attention(float *d_out, float *d_partial, const float *d_q, const float *d_key_cache,
-                      const float *d_value_cache, const float *d_sinks, const int *d_positions, const int *d_slots,
-                      int longest, int rows, int heads, int kv_heads, int head_dim, int length, int window,
-                      hipStream_t stream) {
-  HIP_REQUIRE(rows > 0 && rows <= 65535 && kv_heads > 0 && heads % kv_heads == 0 && longest >= 0);
-  HIP_REQUIRE(head_dim > 0 && head_dim <= 256 && length > 0 && (window > 0 ? window <= length : longest < length));
-  HIP_REQUIRE((uintptr_t)d_q % 16 == 0 && (uintptr_t)d_key_cache % 16 == 0 && (uintptr_t)d_value_cache % 16 == 0);
-  const int chunks = attention_chunks(longest, window);
-  HIP_REQUIRE(chunks <= 65535);
+// d_partial: room for attention_spans(at.longest, cache.window) spans.
+inline void attention(float *d_out, float *d_partial, const float *d_q, const KvCache &cache, const float *d_sinks,
+                      const RowPlaces &at, int heads, int kv_heads, int head_dim, hipStream_t stream) {
+  HIP_REQUIRE(at.rows > 0 && at.rows <= 65535 && kv_heads > 0 && heads % kv_heads == 0 && at.longest >= 0);
+  HIP_REQUIRE(head_dim > 0 && head_dim <= 256 && cache.length > 0);
+  HIP_REQUIRE(cache.window > 0 ? cache.window <= cache.length : at.longest < cache.length);
+  HIP_REQUIRE((uintptr_t)d_q % 16 == 0 && (uintptr_t)cache.d_keys % 16 == 0 && (uintptr_t)cache.d_values % 16 == 0);
+  const int spans = attention_spans(at.longest, cache.window);
+  HIP_REQUIRE(spans <= 65535);
   const auto launch = [&](auto dim, auto vector) {
     constexpr int kHeads = AttentionShape<dim.value>::kHeads;
     const int blocks = (heads / kv_heads + kHeads - 1) / kHeads;
-    HIP_LAUNCH((attention_chunk_kernel<dim.value, vector.value>), dim3(kv_heads * blocks, rows, chunks),
-               dim3(kAttentionThreads), stream, d_out, d_partial, d_q, d_key_cache, d_value_cache, d_sinks, d_positions,
-               d_slots, heads, kv_heads, head_dim, length, window);
+    HIP_LAUNCH((attention_span_kernel<dim.value, vector.value>), dim3(kv_heads * blocks, at.rows, spans),
+               dim3(kAttentionThreads), stream, d_out, d_partial, d_q, cache.d_keys, cache.d_values, d_sinks,
+               at.d_positions, at.d_slots, heads, kv_heads, head_dim, cache.length, cache.window);
   };
   if (head_dim % 4 != 0)
     launch(std::integral_constant<int, 256>{}, std::false_type{});
@@ -282,9 +281,9 @@ inline void attention(float *d_out, float *d_partial, const float *d_q, const fl
     launch(std::integral_constant<int, 128>{}, std::true_type{});
   else
     launch(std::integral_constant<int, 256>{}, std::true_type{});
-  if (chunks > 1)
-    HIP_LAUNCH(attention_merge_kernel, dim3(block_count((size_t)heads * head_dim, 256), rows), dim3(256), stream, d_out,
-               d_partial, d_sinks, d_positions, heads, head_dim, chunks, window);
+  if (spans > 1)
+    HIP_LAUNCH(attention_merge_kernel, dim3(block_count((size_t)heads * head_dim, 256), at.rows), dim3(256), stream,
+               d_out, d_partial, d_sinks, at.d_positions, heads, head_dim, spans, cache.window);
 }
 
 }  // namespace getp_hip

@@ -23,14 +23,15 @@ inline bool rows_are_aligned(const float *w, const float *x, int n) {
   return n % kVector == 0 && (uintptr_t)w % 16 == 0 && (uintptr_t)x % 16 == 0;
 }
 
-// Calls launch(Lanes, Vector), both as compile-time constants, with the choice for rows of n elements: enough lanes to
-// read a row together, not so many that most add nothing.
+// Calls launch(Lanes, Vector), both as compile-time constants.
 template <class Launch>
-inline void with_dot_shape(int n, bool vector, Launch launch) {
-  auto with_lanes = [&](auto lanes) { vector ? launch(lanes, std::true_type{}) : launch(lanes, std::false_type{}); };
-  if (n <= 128)
+inline void with_dot_shape(int lanes, bool vector, Launch launch) {
+  auto with_lanes = [&](auto constant) {
+    vector ? launch(constant, std::true_type{}) : launch(constant, std::false_type{});
+  };
+  if (lanes == 1)
     with_lanes(std::integral_constant<int, 1>{});
-  else if (n <= 256)
+  else if (lanes == 8)
     with_lanes(std::integral_constant<int, 8>{});
   else
     with_lanes(std::integral_constant<int, 32>{});

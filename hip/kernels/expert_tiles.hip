@@ -5,11 +5,12 @@
 //   grid: a block an expert . block: kGroupThreads . precondition: n_experts <= 1024
 #pragma once
 
+#include "product_plan.hpp"
 #include "reduce.hpp"
 
 namespace getp_hip {
 
-constexpr int kMaxExperts = 1024, kSmallestTile = 4, kGroupThreads = block_threads(256);
+constexpr int kMaxExperts = 1024, kGroupThreads = block_threads(256);
 
 struct ExpertTile {
   int expert, first, count;         // rows [first, first + count) of d_rows
@@ -70,11 +71,11 @@ __global__ void __launch_bounds__(kGroupThreads)
     if (experts[r] == expert) grouped[next++] = r;
 }
 
-// Groups rows into tiles of tile_rows >= kSmallestTile. `room` has the memory: tiles for expert_tile_count(rows,
+// Groups rows into tiles of tile_rows >= kMatvecTile. `room` has the memory: tiles for expert_tile_count(rows,
 // n_experts, tile_rows), rows for rows, counts for n_experts.
 inline ExpertTiles expert_tiles(const ExpertTiles &room, const int *d_experts, int rows, int n_experts, int tile_rows,
                                 hipStream_t stream) {
-  HIP_REQUIRE(rows > 0 && n_experts > 0 && n_experts <= kMaxExperts && tile_rows >= kSmallestTile);
+  HIP_REQUIRE(rows > 0 && n_experts > 0 && n_experts <= kMaxExperts && tile_rows >= kMatvecTile);
   const int count = expert_tile_count(rows, n_experts, tile_rows);
   HIP_LAUNCH(expert_count_kernel, dim3(n_experts), dim3(kGroupThreads), stream, room.d_counts, d_experts, rows);
   HIP_LAUNCH(expert_tiles_kernel, dim3(n_experts), dim3(kGroupThreads), stream, room.d_tiles, room.d_rows, d_experts,

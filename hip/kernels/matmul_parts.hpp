@@ -1,27 +1,23 @@
-// What the kernels of matmul.hip share: arguments, the tile that a block makes, what finishes a sum.
+// What the kernels of matmul.hip share: arguments, the tile that a block makes, what finishes its sums.
 #pragma once
 
-#include "../device_matrix.hpp"
-#include "expert_tiles.hip"
+#include "product_rows.hpp"
 #include "split_terms.hip"
 
 namespace getp_hip {
 
-constexpr int kMatmulStep = 32, kMatmulChunk = 256, kMatmulOutputs = 128;
-
-// The arguments of both kernels, in the terms of matmul.hip. experts: that of each row, where a tile is one row; tiles:
-// where rows of an expert are grouped; nullptr: one matrix.
+// The arguments of all three kernels, in the terms of matmul.hip; matmul_arguments fills them.
 struct MatmulArguments {
   float *out;
   const fp16 *w;
   const float *w_scales, *bias;
   const fp16 *hi, *lo;
   const float *x_scales;
-  const int *experts;
-  const ExpertTile *tiles;
-  const int *tile_rows;
+  const int *experts;       // that of each row, where a tile is one row; else none
+  const ExpertTile *tiles;  // where rows of an expert are grouped; else none
+  const int *tile_rows;     // their rows
   int share, rows, n, d, row_tiles;
-  int steps = 0;  // of kMatmulStep k, to the end of n: the launcher's to set
+  int steps;  // of kMatmulStep k, to the end of n
 };
 
 // Which outputs of which rows of which matrix a block makes. Blocks beside each other take the row tiles of one matrix,
@@ -87,6 +83,63 @@ __device__ inline typename Tile::Operand load_weights(const uint4 *tile, int lan
 __device__ inline const uint4 *weight_strip(const MatmulArguments &a, size_t matrix, int o) {
   const int strips = (a.d + 15) / 16, strip = o / 16 < strips ? o / 16 : strips - 1;
   return (const uint4 *)a.w + (matrix * strips + strip) * a.steps * 64;
+}
+
+// Where the octets of 8 k of row r of a block's tile begin; past the last one those of the last, whose sums nothing
+// stores.
+__device__ inline const uint4 *row_octets(const MatmulArguments &a, const MatmulTile &tile, int r) {
+  const int row = tile.row(a, r < tile.count ? r : tile.count - 1);
+  return (const uint4 *)a.hi + (size_t)(row / a.share) * a.steps * 4;
+}
+
+// What finishes the sums of a tile's rows. Thread r loads row r's while the block multiplies; in the end all of them
+// share these in the room of the stages.
+struct TileRows {
+  int *out;
+  float *x_scales;
+  int own_out;
+  float own_scale;
+
+  __device__ void load(const MatmulArguments &a, const MatmulTile &tile) {
+    const int r = threadIdx.x;
+    own_out = r < tile.count ? tile.row(a, r) : 0;
+    own_scale = a.x_scales[own_out / a.share];
+  }
+  // By all threads, whose copies to `stages` have ended.
+  __device__ void share(uint4 *stages, int rows) {
+    out = (int *)stages;
+    x_scales = (float *)(out + rows);
+    __syncthreads();
+    if ((int)threadIdx.x < rows) {
+      out[threadIdx.x] = own_out;
+      x_scales[threadIdx.x] = own_scale;
+    }
+    __syncthreads();
+  }
+};
+
+// Finishes and stores the sums of a wave: `OutputStrips` strips of 16 outputs from strip first_output_strip of the tile
+// on, `RowStrips` of 16 rows from strip first_row_strip on.
+template <class Tile, int OutputStrips, int RowStrips>
+__device__ inline void store_totals(const MatmulArguments &a, const MatmulTile &tile, const TileRows &rows,
+                                    typename Tile::Sums (&totals)[OutputStrips][RowStrips], int first_output_strip,
+                                    int first_row_strip, int lane) {
+  MatmulOutput outputs[OutputStrips][Tile::kValues];
+  GETP_UNROLL
+  for (int i = 0; i < OutputStrips * Tile::kValues; i++)
+    outputs[i / Tile::kValues][i % Tile::kValues].load(
+        a, tile.matrix,
+        tile.first_output + (first_output_strip + i / Tile::kValues) * 16 + Tile::output(lane, i % Tile::kValues));
+  GETP_UNROLL
+  for (int j = 0; j < RowStrips * Tile::kValues; j++) {
+    const int strip = j / Tile::kValues, v = j % Tile::kValues, r = (first_row_strip + strip) * 16 + Tile::row(lane, v);
+    float *out = a.out + (size_t)rows.out[r] * a.d;
+    GETP_UNROLL
+    for (int i = 0; i < OutputStrips; i++) {
+      const int o = tile.first_output + (first_output_strip + i) * 16 + Tile::output(lane, v);
+      if (r < tile.count && o < a.d) out[o] = outputs[i][v].finish(totals[i][strip].values[v], rows.x_scales[r]);
+    }
+  }
 }
 
 }  // namespace getp_hip

@@ -8,8 +8,6 @@
 
 namespace getp_hip {
 
-constexpr int stream_threads(int rows) { return rows <= 16 ? 384 : 256; }
-
 template <class Tile, int Terms, int Rows>
 __global__ void __launch_bounds__(stream_threads(Rows), 2) matmul_stream_kernel(MatmulArguments a) {
   static_assert(Rows >= 16 || Tile::kHalves, "a tile of 8 rows is half a tile");

@@ -5,22 +5,11 @@
 //   order: a thread's pairs ascending, then block_reduce: depends on hidden alone
 #pragma once
 
-#include "split_terms.hip"
-#include "topk.hip"
+#include "residual.hip"
 
 namespace getp_hip {
 
 constexpr int kNormThreads = block_threads(512);
-
-// What joins x: nothing, values (rows, hidden), or the chosen experts' outputs (rows, k, hidden) in the order of topk,
-// under their weights (rows, k), added up in ascending expert index.                    reference: forward() in run.cpp
-struct Residual {
-  const float *values = nullptr, *weights = nullptr;
-  const int *experts = nullptr;  // (rows, k), distinct within a row
-  int k = 0;                     // at most kMaxChosen
-};
-
-static_assert(kNormThreads >= kMaxChosen, "a thread for each chosen expert");
 
 template <int Block, int Pairs>
 __global__ void __launch_bounds__(Block, 2) rmsnorm_kernel(float *out, SplitRows split, float *x, Residual residual,
@@ -34,29 +23,10 @@ __global__ void __launch_bounds__(Block, 2) rmsnorm_kernel(float *out, SplitRows
     strided<Block, Pairs>(
         pairs, [&](int i, int) { return row_pair(w, i, hidden); }, [&](int, int a, float2 v) { kept_w[a] = v; });
   GETP_AFTER_PREVIOUS();
-  const size_t of_x = index ? index[blockIdx.x] : blockIdx.x, k = residual.k;
+  const size_t of_x = index ? index[blockIdx.x] : blockIdx.x;
   float *own = x + of_x * hidden, *own_out = out + (size_t)blockIdx.x * hidden;
-  if (residual.weights) {
-    if (threadIdx.x < k) {
-      int rank = 0;
-      for (size_t j = 0; j < k; j++) rank += residual.experts[of_x * k + j] < residual.experts[of_x * k + threadIdx.x];
-      order[rank] = threadIdx.x;
-      ordered_weights[rank] = residual.weights[of_x * k + threadIdx.x];
-    }
-    __syncthreads();
-  }
-  const auto added = [&](int i) -> float2 {
-    if (!residual.values) return {0, 0};
-    if (!residual.weights) return row_pair(residual.values + of_x * hidden, i, hidden);
-    float2 sum = {0, 0};
-    GETP_UNROLL_4
-    for (size_t j = 0; j < k; j++) {
-      const float2 y = row_pair(residual.values + (of_x * k + order[j]) * hidden, i, hidden);
-      sum.x += ordered_weights[j] * y.x;
-      sum.y += ordered_weights[j] * y.y;
-    }
-    return sum;
-  };
+  ResidualRow added(residual, of_x, hidden, order, ordered_weights);
+  added.begin();
   struct TwoPairs {
     float2 first, second;
   };
@@ -64,10 +34,10 @@ __global__ void __launch_bounds__(Block, 2) rmsnorm_kernel(float *out, SplitRows
   strided<Block, Pairs>(
       pairs,
       [&](int i, int) {
-        return TwoPairs{row_pair(own, i, hidden), added(i)};
+        return TwoPairs{row_pair(own, i, hidden), added.pair(i)};
       },
       [&](int i, int a, TwoPairs v) {
-        if (residual.values) {
+        if (residual.d_values) {
           own[2 * i] = v.first.x += v.second.x;
           if (2 * i + 1 < hidden) own[2 * i + 1] = v.first.y += v.second.y;
         }
@@ -105,7 +75,7 @@ __global__ void __launch_bounds__(Block, 2) rmsnorm_kernel(float *out, SplitRows
 inline void rmsnorm(float *d_out, SplitRows split, float *d_x, const Residual &residual, const float *d_w,
                     const int *d_index, int rows, int hidden, hipStream_t stream) {
   HIP_REQUIRE(rows > 0 && hidden > 0 && d_out != d_x && residual.k <= kMaxChosen);
-  HIP_REQUIRE(!residual.weights || (residual.values && residual.experts && residual.k > 0));
+  HIP_REQUIRE(!residual.d_weights || (residual.d_values && residual.d_experts && residual.k > 0));
   if (!can_split(hidden)) split.d_hi = nullptr;
   HIP_LAUNCH((rmsnorm_kernel<kNormThreads, 3>), dim3(rows), dim3(kNormThreads), stream, d_out, split, d_x, residual,
              d_w, d_index, hidden);

@@ -1,13 +1,13 @@
 // rope: takes query, key and value out of qkv, rotates the pairs (i, i + head_dim/2) of every query and key head by the
-// angle of the row's position, and puts key and value into the cache
+// angle of the row's position, and puts key and value into the layer's cache
 //                                              reference: apply_rotary_emb() and forward() in run.cpp
-//   qkv (rows, (heads + 2 * kv_heads) * head_dim) f32 . q (rows, heads, head_dim) f32
-//   key_cache, value_cache (slots, length, kv_heads, head_dim) f32 of one layer; a slot's position p lies at p %
-//   length: a ring where length is less than the sequence cos, sin (seq_len, head_dim / 2) f32, made by the host's
-//   compute_cos_sin positions, slots (rows) int, each position in [0, seq_len), no two rows with the same place grid:
-//   (blocks over pairs of a row, rows) . block: 256, a thread a pair
+//   qkv (rows, (heads + 2 * kv_heads) * head_dim) f32 . q (rows, heads, head_dim) f32 . cache: kv_cache.hpp
+//   cos, sin (seq_len, head_dim / 2) f32, made by the harness's compute_cos_sin
+//   at: each position in [0, seq_len), no two rows with the same place
+//   grid: (blocks over pairs of a row, rows) . block: 256, a thread a pair
 #pragma once
 
+#include "../kv_cache.hpp"
 #include "reduce.hpp"
 
 namespace getp_hip {
@@ -38,14 +38,13 @@ __global__ void rope_kernel(float *q, float *key_cache, float *value_cache, cons
   to[i + half] = b;
 }
 
-inline void rope(float *d_q, float *d_key_cache, float *d_value_cache, const float *d_qkv, const float *d_cos,
-                 const float *d_sin, const int *d_positions, const int *d_slots, int rows, int heads, int kv_heads,
-                 int head_dim, int length, hipStream_t stream) {
-  HIP_REQUIRE(rows > 0 && rows <= 65535 && heads > 0 && kv_heads > 0 && head_dim > 0 && head_dim % 2 == 0);
-  HIP_REQUIRE(length > 0);
+inline void rope(float *d_q, const KvCache &cache, const float *d_qkv, const float *d_cos, const float *d_sin,
+                 const RowPlaces &at, int heads, int kv_heads, int head_dim, hipStream_t stream) {
+  HIP_REQUIRE(at.rows > 0 && at.rows <= 65535 && heads > 0 && kv_heads > 0 && head_dim > 0 && head_dim % 2 == 0);
+  HIP_REQUIRE(cache.length > 0);
   const size_t pairs = (size_t)(heads + 2 * kv_heads) * (head_dim / 2);
-  HIP_LAUNCH(rope_kernel, dim3(block_count(pairs, 256), rows), dim3(256), stream, d_q, d_key_cache, d_value_cache,
-             d_qkv, d_cos, d_sin, d_positions, d_slots, heads, kv_heads, head_dim, length);
+  HIP_LAUNCH(rope_kernel, dim3(block_count(pairs, 256), at.rows), dim3(256), stream, d_q, cache.d_keys, cache.d_values,
+             d_qkv, d_cos, d_sin, at.d_positions, at.d_slots, heads, kv_heads, head_dim, cache.length);
 }
 
 }  // namespace getp_hip

@@ -1,10 +1,11 @@
 // split_terms: x[r,i] = (hi[r,i] + lo[r,i]) * scale[r] but for what FP16 cannot hold: activations as matrix cores take
 // them
-//   x (rows, n) f32 . hi, lo (rows, split_pitch(n)) fp16, zeros past n . scale (rows) f32, a power of two that brings
-//   the row's largest value to 2^14 .. 2^15
+//   x (rows, n) f32 . hi, lo (rows, split_pitch(n)) fp16, zeros past n
+//   scale (rows) f32, a power of two that brings the row's largest value to 2^14 .. 2^15
 //   hi is the nearest FP16 value, lo the nearest to what is left: together 22 bits of a value within 2^18 of the row's
 //   largest, and an error of at most 2^-40 of the largest below (2^-29 where matrix cores flush what is subnormal)
-//   grid: a block a row . block: kSplitThreads . does nothing where n % 8 != 0: such rows are not multiplied in FP16
+//   grid: a block a row . block: kSplitThreads
+//   does nothing where n % 8 != 0: such rows are not multiplied in FP16
 #pragma once
 
 #include "../fp16.hpp"

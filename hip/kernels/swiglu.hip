@@ -1,8 +1,9 @@
 // swiglu: gate = min(gate, limit), up = clamp(up, -limit, limit), out = gate * sigmoid(1.702 * gate) * (up + 1), and
-// out in split terms          reference: forward() in run.cpp; source: swiglu() of gpt_oss/torch/model.py in
-// openai/gpt-oss
-//   mlp1_out (rows, 2 * intermediate) f32, alternating gate, up . out (rows, intermediate) f32 or none: whoever takes
-//   the split form alone saves its traffic . split: see split_terms.hip
+// out in split terms                                                              reference: forward() in run.cpp
+//   source: swiglu() of gpt_oss/torch/model.py in openai/gpt-oss
+//   mlp1_out (rows, 2 * intermediate) f32, alternating gate, up
+//   out (rows, intermediate) f32 or none: whoever takes the split form alone saves its traffic
+//   split: see split_terms.hip
 //   grid: a block a row . block: kSplitThreads, a thread strides over pairs
 #pragma once
 

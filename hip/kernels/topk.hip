@@ -1,6 +1,5 @@
-// topk: the k largest scores of each row, in descending order; equal scores in ascending index, as topk() in run.cpp;
-// and their softmax over the k                                                   reference: topk() and softmax() in
-// run.cpp
+// topk: the k largest scores of each row, in descending order, equal scores in ascending index, and their softmax over
+// the k                                                          reference: topk() and softmax() in run.cpp
 //   weights (rows, k) f32 . indices (rows, k) int . scores (rows, n) f32
 //   grid: a block a row . block: 32, lane l looks at every 32nd score
 //   precondition: k <= kMaxChosen

@@ -1,29 +1,32 @@
 // AMD back end: HIP as it is. Only names that every ROCm from 5.2 to 7 has are used.
 #pragma once
 
-#include <hip/hip_runtime.h>
-
 #include <cstddef>
 
+#include "card.h"
 #include "gpu_common.h"
+#include "half_bits.h"
+#include "stage_registers.h"
 #include "tile_amd.h"
 
+__host__ __device__ inline unsigned short getp_fp16_bits(float value) {
 #ifdef __HIP_DEVICE_COMPILE__
-#define GETP_DEVICE_CODE 1
-#else
-#define GETP_DEVICE_CODE 0
-#endif
-
-__device__ inline unsigned short getp_fp16_bits(float value) {
   const _Float16 half = (_Float16)value;
   unsigned short bits;
   __builtin_memcpy(&bits, &half, sizeof bits);
   return bits;
+#else
+  return getp_half_bits(value);
+#endif
 }
-__device__ inline float getp_fp16_value(unsigned short bits) {
+__host__ __device__ inline float getp_fp16_value(unsigned short bits) {
+#ifdef __HIP_DEVICE_COMPILE__
   _Float16 half;
   __builtin_memcpy(&half, &bits, sizeof half);
   return (float)half;
+#else
+  return getp_half_value(bits);
+#endif
 }
 
 __device__ inline uint4 load_once(const uint4 *from) {
@@ -35,11 +38,18 @@ __device__ inline uint4 load_once(const uint4 *from) {
 #define GETP_AFTER_PREVIOUS()
 
 #define GETP_SHARED_STAGES(name, count) __shared__ uint4 name[count]
+constexpr bool kStagesAreDynamic = false, kWarpgroups = false;
+static_assert(kGfx9Card.stages == kSharedStages && kGfx11Card.stages == kSharedStages, "as planned, so compiled");
 template <class Kernel>
-unsigned getp_allow_shared(Kernel, size_t) {
-  return 0;  // declared in the kernel
-}
+void getp_allow_shared(Kernel, size_t) {}
 
-#include "stage_registers.h"
+// Of the current device.
+inline Card getp_card() {
+  int device = 0;
+  hipDeviceProp_t properties = {};
+  if (hipGetDevice(&device) != hipSuccess || hipGetDeviceProperties(&properties, device) != hipSuccess)
+    return kGfx9Card;
+  return properties.warpSize == kGfx9Card.wave ? kGfx9Card : kGfx11Card;
+}
 
 inline const char *getp_backend_name() { return "amd"; }

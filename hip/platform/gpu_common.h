@@ -1,16 +1,16 @@
 // What the two GPU back ends share: shared memory and the group reduction over shuffles.
 #pragma once
 
+#include <cmath>
+#include <cstddef>
+
+#include "keywords.h"
+
 constexpr int block_threads(int threads) { return threads; }
 
 constexpr int kDefaultBatch = 2048;  // requests at a time, if memory allows
 
 #define GETP_SHARED(type, name, count) __shared__ type name[count]
-
-// Before a loop whose loads should be in flight together.
-#define GETP_UNROLL_4 _Pragma("unroll 4")
-#define GETP_UNROLL_1 _Pragma("unroll 1")
-#define GETP_UNROLL _Pragma("unroll")
 
 // a * b + c, rounded once. Said outright, because a compiler that may fuse does so in one kernel and not in another,
 // and then a row's bits depend on which kernel it went through.

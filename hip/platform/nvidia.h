@@ -1,54 +1,16 @@
-// NVIDIA back end: the HIP names this project uses, mapped onto CUDA. (HIP's own NVIDIA headers lag behind CUDA.)
+// NVIDIA back end: CUDA under the HIP names of nvidia_names.h.
 #pragma once
 
 #include <cuda_fp16.h>
-#include <cuda_runtime.h>
 
 #include <cstddef>
-#include <utility>
 
-using hipError_t = cudaError_t;
-using hipStream_t = cudaStream_t;
-using hipEvent_t = cudaEvent_t;
-using hipDeviceProp_t = cudaDeviceProp;
-
-#define hipSuccess cudaSuccess
-#define hipErrorInvalidValue cudaErrorInvalidValue
-#define hipErrorOutOfMemory cudaErrorMemoryAllocation
-#define hipErrorNoDevice cudaErrorNoDevice
-
-#define hipMemcpyHostToDevice cudaMemcpyHostToDevice
-#define hipMemcpyDeviceToHost cudaMemcpyDeviceToHost
-#define hipMemcpyDeviceToDevice cudaMemcpyDeviceToDevice
-#define hipHostMallocDefault cudaHostAllocDefault
-
-#define hipGetErrorName cudaGetErrorName
-#define hipGetErrorString cudaGetErrorString
-#define hipGetLastError cudaGetLastError
-#define hipGetDeviceCount cudaGetDeviceCount
-#define hipGetDevice cudaGetDevice
-#define hipSetDevice cudaSetDevice
-#define hipGetDeviceProperties cudaGetDeviceProperties
-#define hipDeviceSynchronize cudaDeviceSynchronize
-#define hipMemGetInfo cudaMemGetInfo
-#define hipMemcpy cudaMemcpy
-#define hipMemcpyAsync cudaMemcpyAsync
-#define hipMemset cudaMemset
-#define hipFree cudaFree
-#define hipHostFree cudaFreeHost
-#define hipStreamCreate cudaStreamCreate
-#define hipStreamDestroy cudaStreamDestroy
-#define hipStreamSynchronize cudaStreamSynchronize
-#define hipEventCreate cudaEventCreate
-#define hipEventDestroy cudaEventDestroy
-#define hipEventRecord cudaEventRecord
-#define hipEventSynchronize cudaEventSynchronize
-#define hipEventElapsedTime cudaEventElapsedTime
-
-inline hipError_t hipMalloc(void **pointer, size_t bytes) { return cudaMalloc(pointer, bytes); }
-inline hipError_t hipHostMalloc(void **pointer, size_t bytes, unsigned flags) {
-  return cudaHostAlloc(pointer, bytes, flags);
-}
+#include "card.h"
+#include "gpu_common.h"
+#include "half_bits.h"
+#include "stage_async.h"
+#include "tile_mma_sync.h"
+#include "tile_wgmma.h"
 
 // Programmatic dependent launch: from sm_90 on the blocks of a kernel may begin while the kernel before ends;
 // GETP_AFTER_PREVIOUS() lets them wait there. So a launch costs the card no time between kernels. A block lets the next
@@ -84,24 +46,20 @@ void hipLaunchKernelGGL(void (*kernel)(Parameters...), dim3 grid, dim3 block, si
   cudaLaunchKernelEx(&config, kernel, arguments...);  // HIP_LAUNCH reports errors
 }
 
-// Every lane of a warp takes part wherever this project shuffles (the host back end checks it), hence the full mask.
-template <class T>
-__device__ inline T __shfl_xor(T value, int distance, int width) {
-  return __shfl_xor_sync(0xffffffffu, value, distance, width);
-}
-
-#include "gpu_common.h"
-#include "tile_mma_sync.h"
-#include "tile_wgmma.h"
-
+__host__ __device__ inline unsigned short getp_fp16_bits(float value) {
 #ifdef __CUDA_ARCH__
-#define GETP_DEVICE_CODE 1
+  return __half_as_ushort(__float2half_rn(value));
 #else
-#define GETP_DEVICE_CODE 0
+  return getp_half_bits(value);
 #endif
-
-__device__ inline unsigned short getp_fp16_bits(float value) { return __half_as_ushort(__float2half_rn(value)); }
-__device__ inline float getp_fp16_value(unsigned short bits) { return __half2float(__ushort_as_half(bits)); }
+}
+__host__ __device__ inline float getp_fp16_value(unsigned short bits) {
+#ifdef __CUDA_ARCH__
+  return __half2float(__ushort_as_half(bits));
+#else
+  return getp_half_value(bits);
+#endif
+}
 
 // Volatile: loads that are written before the products that need them are to be issued before them.
 __device__ inline uint4 load_once(const uint4 *from) {
@@ -113,18 +71,25 @@ __device__ inline uint4 load_once(const uint4 *from) {
 }
 
 #define GETP_SHARED_STAGES(name, count) extern __shared__ __align__(1024) uint4 name[]
-
-#include "stage_async.h"
-
+constexpr bool kStagesAreDynamic = true, kWarpgroups = true;
+static_assert(kSm80Card.stages == kSharedStages && kSm90aCard.stages == kSharedStages, "as planned, so compiled");
+// The launch reports errors.
 template <class Kernel>
-unsigned getp_allow_shared(Kernel kernel, size_t step_bytes) {
-  cudaFuncAttributes attributes{};
-  cudaFuncGetAttributes(&attributes, kernel);              // the launch reports errors
-  const bool warpgroups = attributes.binaryVersion == 90;  // or code for plain sm_90, which takes less
-  const size_t bytes =
-      step_bytes * (warpgroups ? warpgroup::kStages * warpgroup::kStageSteps : kSharedStages * kStageSteps);
+void getp_allow_shared(Kernel kernel, size_t bytes) {
   cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes);
-  return (unsigned)bytes;
+}
+
+// Whether the code that the card runs has wgmma: that for sm_90a has, that for plain sm_90 has not.
+static __global__ void getp_probe_warpgroups_kernel(int *has) { *has = GETP_WARPGROUP_TILES; }
+
+// Of the current device.
+inline Card getp_card() {
+  int *d_has = nullptr, has = 0;
+  if (cudaMalloc((void **)&d_has, sizeof has) != cudaSuccess) return kSm80Card;
+  getp_probe_warpgroups_kernel<<<1, 1>>>(d_has);
+  cudaMemcpy(&has, d_has, sizeof has, cudaMemcpyDeviceToHost);
+  cudaFree(d_has);
+  return has ? kSm90aCard : kSm80Card;
 }
 
 inline const char *getp_backend_name() { return "nvidia"; }

@@ -10,15 +10,17 @@
 //   group_reduce<N>(value, op)       reduction over aligned groups of N lanes, result in every lane
 //   group_sums<N>(values)            N reductions by addition at once: lane i gets the sum of the group's values[i]
 //   multiply_add(a, b, c)            a * b + c, always rounded the same way
-//   GETP_UNROLL_4, _1                before a loop: load four iterations at a time, or one (GPUs)
-//   GETP_UNROLL                      before a loop over registers: unroll it (GPUs)
-//   GETP_SHARED_STAGES(name, count)  shared memory of `count` uint4, at most 64 KB (NVIDIA: as many stages as the card
-//                                    has room for), one a kernel, which HIP_LAUNCH_SHARED launches
+//   GETP_UNROLL, _4, _1              before a loop (keywords.h)
+//   GETP_SHARED_STAGES(name, count)  shared memory of `count` uint4, at most 64 KB (kStagesAreDynamic: as many bytes as
+//                                    HIP_LAUNCH_SHARED gives, which getp_allow_shared(kernel, bytes) has allowed once a
+//                                    device), one a kernel
 //   StageCopy<N>, kPipelineStages    copies N units of 16 bytes a thread to shared memory, kPipelineStages - 1 stages
 //                                    ahead, into kSharedStages places in turn; end is called by the whole block;
 //                                    kStageSteps: steps of a product that suit a stage; kStageBlocks: blocks of 256
 //                                    threads that a multiprocessor is to hold, for __launch_bounds__
-//   GETP_WARPGROUP_TILES             1 in device code for cards that have them: products by warpgroup:: (tile_wgmma.h)
+//   kWarpgroups                      whether there are cards with products by warpgroups (tile_wgmma.h);
+//                                    GETP_WARPGROUP_TILES: 1 in device code for those that are
+//   getp_card()                      the current device's figures (card.h)
 //   load_once(pointer)               16 bytes of global memory that nobody reads again soon
 //   MatrixTile                       16 x 16 sums over 32 k on the matrix cores, by a wave; with_matrix_tile(launch)
 //                                    calls launch(tile) with the one to use. A lane holds units of 16 bytes:

@@ -2,6 +2,8 @@
 // StageCopy is that of stage_registers.h.
 #pragma once
 
+#include "keywords.h"
+
 // Copies 16 bytes, or writes zeros if not `inside`, then `from` is not read.
 __device__ inline void copy_async(uint4 *shared, const void *from, bool inside) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"((unsigned)__cvta_generic_to_shared(shared)),

@@ -4,6 +4,8 @@
 // while it waits at a barrier.
 #pragma once
 
+#include "keywords.h"
+
 constexpr int kPipelineStages = 2, kSharedStages = 1, kStageSteps = 1, kStageBlocks = 2;
 
 template <int Count>

@@ -14,9 +14,6 @@
 
 namespace warpgroup {
 
-// Stages in shared memory, steps of a product in one.
-constexpr int kStages = 4, kStageSteps = 2;
-
 #if GETP_WARPGROUP_TILES
 // Where octet `octet` of 8 k of row `row` lies, in units of 16 bytes: 64 k (128 bytes) a row, 8 rows a KB, aligned to
 // that; octets swizzled by the row.

@@ -4,8 +4,9 @@
 
 #include <type_traits>
 
-#include "../fp16.hpp"
-#include "tile_layouts.h"
+#include "../half_bits.h"
+#include "../tile_layouts.h"
+#include "device.h"
 
 namespace getp_host {
 
@@ -105,7 +106,7 @@ struct HostTile : TileOperands<Layout> {
       loaded = true;
       memcpy(units, now, sizeof now);
       float values[512];
-      to_floats(values, (const getp_hip::fp16 *)units, 512);
+      to_floats(values, (const uint16_t *)units, 512);
       static constexpr WeightPlaces<Layout> kPlaces;
       for (int k = 0; k < 32; k++)
         for (int output = 0; output < 16; output++)
@@ -113,8 +114,8 @@ struct HostTile : TileOperands<Layout> {
     }
   };
 
-  static void to_floats(float *to, const getp_hip::fp16 *from, int count) {
-    for (int i = 0; i < count; i++) to[i] = getp_hip::to_float(from[i]);
+  static void to_floats(float *to, const uint16_t *from, int count) {
+    for (int i = 0; i < count; i++) to[i] = getp_half_value(from[i]);
   }
 
   static void multiply(float (&d)[16][16], const Weights &weights, const Part *const *parts, int at) {
@@ -138,7 +139,7 @@ struct HostTile : TileOperands<Layout> {
     for (int i = count; i % kTogether != 0; i++) distinct[i] = distinct[count - 1];
     for (int first = 0; first < count; first += kTogether) {
       float x[kTogether][32];
-      for (int i = 0; i < kTogether; i++) to_floats(x[i], (const getp_hip::fp16 *)rows[distinct[first + i]], 32);
+      for (int i = 0; i < kTogether; i++) to_floats(x[i], (const uint16_t *)rows[distinct[first + i]], 32);
       for (int half = 0; half < 2; half++) {
         Half total[kTogether];
         for (int i = 0; i < kTogether; i++) memcpy(&total[i], d[distinct[first + i]] + 8 * half, sizeof total[i]);

@@ -9,6 +9,9 @@
 #include <vector>
 
 #include "../bf16.hpp"
+#include "../engine/harness.hpp"
+#include "../engine/stages.hpp"
+#include "../gpt_oss.hpp"
 
 namespace getp_hip {
 
@@ -21,29 +24,6 @@ struct DoubleSum {
     for (int i = 0; i < n; i++) sum += term(i);
     return sum;
   }
-};
-
-// The stages of forward, in order. Those before kFinalNorm but kEmbedding occur once a layer.
-enum class Stage {
-  kEmbedding,
-  kAttentionNorm,
-  kQkv,
-  kQuery,
-  kKey,
-  kAttentionValues,
-  kAttentionProjection,
-  kAttentionResidual,
-  kMlpNorm,
-  kRouter,
-  kTopkIndex,
-  kTopkWeight,
-  kMlp1,
-  kSwiglu,
-  kMlp2,
-  kMlpResidual,
-  kFinalNorm,
-  kLogits,
-  kCount
 };
 
 inline const char *stage_name(Stage stage) {
@@ -76,7 +56,7 @@ class ReferenceForward {
   using Observe = std::function<void(Stage, int, const std::vector<Real> &)>;
 
   // `round_experts`: use w_mlp1 and w_mlp2 rounded to BF16, as they lie on the device.
-  ReferenceForward(const Config &config, const TransformerWeights &weights, bool round_experts,
+  ReferenceForward(const Config &config, const HostWeights &weights, bool round_experts,
                    Summation summation = Summation())
       : p(config), w(weights), round_(round_experts), sum_(summation) {
     const size_t cache = (size_t)p.n_layers * p.seq_len * p.n_kv_heads * p.head_dim;
@@ -86,12 +66,12 @@ class ReferenceForward {
 
   // Logits (vocab_size) of `token` at position `pos`; positions before it must have been stepped through.
   std::vector<Real> step(int token, int pos, const Observe &observe) {
-    const size_t H = p.hidden_dim, I = p.intermediate_dim, A = (size_t)p.n_attn_heads * p.head_dim;
-    const size_t KV = (size_t)p.n_kv_heads * p.head_dim, Q = A + 2 * KV, E = p.n_experts;
+    const size_t H = p.hidden_dim, I = p.intermediate_dim, A = p.attn_dim(), KV = p.kv_dim(), Q = p.qkv_dim();
+    const size_t E = p.n_experts;
     const int group = p.n_attn_heads / p.n_kv_heads, k = p.experts_per_token;
     std::vector<float> cosines(p.head_dim / 2), sines(p.head_dim / 2);
-    compute_cos_sin(pos, p.rope_theta, p.head_dim, p.rope_scaling_factor, p.initial_context_length, 32.0f, 1.0f,
-                    cosines.data(), sines.data());
+    compute_cos_sin(pos, p.rope_theta, p.head_dim, p.rope_scaling_factor, p.initial_context_length, kYarnBeta,
+                    kYarnAlpha, cosines.data(), sines.data());
     const float *row = w.token_embedding_table + (size_t)token * H;
     std::vector<Real> x(row, row + H);
     observe(Stage::kEmbedding, 0, x);
@@ -116,7 +96,7 @@ class ReferenceForward {
           const Real *key = key_cache_.data() + kv_head + t_key * KV;
           att[t_key] =
               (Real)(sum_(p.head_dim, [&](int i) { return (Acc)q[i] * (Acc)key[i]; }) / std::sqrt((Acc)p.head_dim));
-          if (p.sliding_window > 0 && l % 2 == 0 && pos - t_key >= p.sliding_window) att[t_key] = -INFINITY;
+          if (p.window(l) > 0 && pos - t_key >= p.window(l)) att[t_key] = -INFINITY;
         }
         att[pos + 1] = w.attn_sinks[(size_t)l * p.n_attn_heads + h];
         normalise(att);
@@ -222,7 +202,7 @@ class ReferenceForward {
   }
 
   Config p;
-  TransformerWeights w;
+  HostWeights w;
   bool round_;
   Summation sum_;
   std::vector<Real> key_cache_, value_cache_;

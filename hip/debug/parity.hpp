@@ -5,10 +5,15 @@
 // the kernels' doing. Costs a CPU forward a step; positions must come in order from 0.
 #pragma once
 
+#include <cmath>
+#include <map>
 #include <memory>
 #include <utility>
+#include <vector>
 
-#include "device.hpp"
+#include "../engine/stages.hpp"
+#include "../environment.hpp"
+#include "../hip_utils.h"
 #include "reference.hpp"
 
 namespace getp_hip {
@@ -28,20 +33,13 @@ struct Difference {
   }
 };
 
-class Parity {
+class Parity : public StageObserver {
  public:
-  enum class Mode { kOff, kStop, kCollect };
-
-  // What GETP_PARITY asks for; ends the program if that is no positive number.
+  // Reads GETP_PARITY.
   void read_environment() {
-    const char *text = getenv("GETP_PARITY");
-    if (!text || !*text) return;
-    char *end = nullptr;
-    tolerance_ = strtod(text, &end);
-    if (*end || !(tolerance_ > 0)) {
-      fprintf(stderr, "error: GETP_PARITY=%s: expected the largest allowed difference, for example 1e-3\n", text);
-      exit(EXIT_FAILURE);
-    }
+    const double tolerance = environment_positive("GETP_PARITY", "the largest allowed difference, for example 1e-3");
+    if (tolerance == 0) return;
+    tolerance_ = tolerance;
     mode_ = Mode::kStop;
   }
 
@@ -49,50 +47,54 @@ class Parity {
   void collect() { mode_ = Mode::kCollect; }
   bool on() const { return mode_ != Mode::kOff; }
 
+  // The model that the device computes with.
+  void use_model(const Config &p, const HostWeights &h) { reference_ = std::make_unique<Reference>(p, h, true); }
+  void reset() { reference_.reset(); }
+
   // Differences since the last call of this function, a value for each stage over all layers.
   std::vector<Difference> take_differences() { return std::exchange(worst_, std::vector<Difference>(kStages)); }
 
   // Runs the CPU side of a step, to have something to compare with.
-  void begin_step(const Config &p, const TransformerWeights &h, int token, int pos) {
-    if (!on()) return;
-    if (!reference_) reference_ = std::make_unique<Reference>(p, h, true);
-    expected_.assign((size_t)p.n_layers * kStages, {});
-    pos_ = pos;
-    reference_->step(token, pos, [&](Stage stage, int layer, const std::vector<float> &values) {
-      expected_[(size_t)layer * kStages + (size_t)stage] = values;
+  void begin_step(int token, int position) override {
+    expected_.clear();
+    position_ = position;
+    reference_->step(token, position, [&](Stage stage, int layer, const std::vector<float> &values) {
+      expected_[{stage, layer}] = values;
     });
   }
+  void see(Stage stage, int layer, const float *d_values, hipStream_t stream) override {
+    check(stage, layer, d_values, stream);
+  }
+  void see(Stage stage, int layer, const int *d_values, hipStream_t stream) override {
+    check(stage, layer, d_values, stream);
+  }
 
-  // Compares a stage's values on the device, T float or int, with the CPU's.
+ private:
+  enum class Mode { kOff, kStop, kCollect };
+  static constexpr size_t kStages = (size_t)Stage::kCount;
+  using Reference = ReferenceForward<float, DoubleSum>;
+
+  // Compares a stage's values on the device with the CPU's.
   template <class T>
   void check(Stage stage, int layer, const T *d_values, hipStream_t stream) {
-    if (!on()) return;
-    const std::vector<float> &expected = expected_[(size_t)layer * kStages + (size_t)stage];
+    const std::vector<float> &expected = expected_.at({stage, layer});
     std::vector<T> values(expected.size());
     copy_to_host(values.data(), d_values, values.size(), stream);
     HIP_CHECK(hipStreamSynchronize(stream));
     Difference d;
     for (size_t i = 0; i < values.size(); i++) d.add(values[i], expected[i]);
     if (mode_ == Mode::kCollect) return worst_[(size_t)stage].add(d);
-    fprintf(stderr, "parity: position %d, layer %d, %s: max abs difference %.3g\n", pos_, layer, stage_name(stage),
+    fprintf(stderr, "parity: position %d, layer %d, %s: max abs difference %.3g\n", position_, layer, stage_name(stage),
             d.abs);
-    if (d.abs <= tolerance_) return;
-    fprintf(stderr, "error: position %d, layer %d, %s exceeds GETP_PARITY=%g\n", pos_, layer, stage_name(stage),
-            tolerance_);
-    exit(EXIT_FAILURE);
+    if (!(d.abs <= tolerance_))
+      fail("position %d, layer %d, %s exceeds GETP_PARITY=%g", position_, layer, stage_name(stage), tolerance_);
   }
-
-  void reset() { reference_.reset(); }
-
- private:
-  static constexpr size_t kStages = (size_t)Stage::kCount;
-  using Reference = ReferenceForward<float, DoubleSum>;
 
   Mode mode_ = Mode::kOff;
   double tolerance_ = 0;
-  int pos_ = 0;
+  int position_ = 0;
   std::unique_ptr<Reference> reference_;
-  std::vector<std::vector<float>> expected_;
+  std::map<std::pair<Stage, int>, std::vector<float>> expected_;  // of the stages of each layer
   std::vector<Difference> worst_ = std::vector<Difference>(kStages);
 };
 

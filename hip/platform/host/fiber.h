@@ -6,8 +6,8 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <cstdio>
-#include <cstdlib>
+
+#include "../../fail.hpp"
 
 #if defined(__SANITIZE_ADDRESS__)
 #define GETP_ASAN 1
@@ -173,10 +173,8 @@ inline void make_fiber(Fiber &fiber, size_t number) {
   if (!fiber.stack) {
     void *memory =
         mmap(nullptr, kStackBytes + kPage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (memory == MAP_FAILED || mprotect(memory, kPage, PROT_NONE) != 0) {
-      fprintf(stderr, "error: host back end: no memory for the stack of a simulated thread\n");
-      exit(1);
-    }
+    if (memory == MAP_FAILED || mprotect(memory, kPage, PROT_NONE) != 0)
+      getp_hip::fail("host back end: no memory for the stack of a simulated thread");
     fiber.stack = (char *)memory + kPage;
     fiber.stack_bytes = kStackBytes - number * 320 % kPage;
   }

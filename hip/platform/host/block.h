@@ -14,12 +14,9 @@
 #include <string>
 #include <vector>
 
-#include "host_fiber.h"
-
-struct dim3 {
-  unsigned x, y, z;
-  constexpr dim3(unsigned x_ = 1, unsigned y_ = 1, unsigned z_ = 1) : x(x_), y(y_), z(z_) {}
-};
+#include "../../splitmix64.hpp"
+#include "fiber.h"
+#include "types.h"
 
 // What a kernel sees of its place. The scheduler sets them whenever it changes the thread that runs.
 inline thread_local dim3 threadIdx, blockIdx, blockDim, gridDim;
@@ -37,13 +34,8 @@ inline std::string format(const char *pattern, ...) {
   return text;
 }
 
-// splitmix64 (Steele, Lea, Flood 2014): a hash good enough to draw lane orders from.
-inline uint64_t mix(uint64_t value) {
-  value += 0x9e3779b97f4a7c15u;
-  value = (value ^ (value >> 30)) * 0xbf58476d1ce4e5b9u;
-  value = (value ^ (value >> 27)) * 0x94d049bb133111ebu;
-  return value ^ (value >> 31);
-}
+// A hash good enough to draw lane orders from.
+inline uint64_t mix(uint64_t value) { return getp_hip::splitmix64(value + getp_hip::kSplitMixStep); }
 
 // A kernel launch with its arguments bound: runs the calling thread of the block to its end.
 struct Body {

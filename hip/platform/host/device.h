@@ -9,7 +9,6 @@
 #include <unistd.h>
 
 #include <atomic>
-#include <cerrno>
 #include <condition_variable>
 #include <functional>
 #include <map>
@@ -17,7 +16,8 @@
 #include <mutex>
 #include <thread>
 
-#include "host_block.h"
+#include "../../environment.hpp"
+#include "block.h"
 
 namespace getp_host {
 
@@ -28,41 +28,16 @@ struct Options {
   size_t memory = 0;  // bytes of each device
 };
 
-// The value of an environment variable as a number within [low, high]; ends the program if it is anything else.
-inline uint64_t environment_number(const char *name, uint64_t fallback, uint64_t low, uint64_t high) {
-  const char *text = getenv(name);
-  if (!text || !*text) return fallback;
-  char *end = nullptr;
-  errno = 0;
-  uint64_t value = strtoull(text, &end, 10);
-  bool too_large = errno == ERANGE;
-  const char *units = "KMG";
-  if (const char *unit = *end ? strchr(units, *end) : nullptr) {
-    const int shift = 10 * (int)(unit - units + 1);
-    too_large = too_large || value > UINT64_MAX >> shift;
-    value <<= shift;
-    end++;
-  }
-  if (*end || end == text || too_large || *text == '-' || value < low || value > high) {
-    fprintf(stderr, "error: %s=%s: expected a number from %llu to %llu\n", name, text, (unsigned long long)low,
-            (unsigned long long)high);
-    exit(1);
-  }
-  return value;
-}
-
 inline Options &options() {
   static Options options = [] {
+    using getp_hip::environment_number, getp_hip::environment_flag;
     Options o;
     const size_t machine = (size_t)sysconf(_SC_PHYS_PAGES) * (size_t)sysconf(_SC_PAGE_SIZE);
     o.devices = (int)environment_number("GETP_HOST_DEVICES", 1, 1, 64);
     o.memory = environment_number("GETP_HOST_MEMORY", machine, 1, SIZE_MAX);
-    o.wave = (int)environment_number("GETP_HOST_WAVE", 64, 32, 64);
-    if (o.wave != 32 && o.wave != 64) {
-      fprintf(stderr, "error: GETP_HOST_WAVE=%d: expected 32 or 64\n", o.wave);
-      exit(1);
-    }
-    o.wmma = environment_number("GETP_HOST_WMMA", 0, 0, 1) != 0;
+    o.wave = (int)environment_number("GETP_HOST_WAVE", 64, 32, 64, "32 or 64");
+    if (o.wave != 32 && o.wave != 64) getp_hip::fail("GETP_HOST_WAVE=%d: expected 32 or 64", o.wave);
+    o.wmma = environment_flag("GETP_HOST_WMMA", "1 (the tile layout of WMMA) or 0 (that of mma.sync)");
     o.seed = environment_number("GETP_HOST_SEED", 0, 0, UINT64_MAX);
     o.fail = environment_number("GETP_HOST_FAIL", 0, 0, UINT64_MAX);
     o.threads =

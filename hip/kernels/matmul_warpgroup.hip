@@ -1,0 +1,108 @@
+// matmul_warpgroup_kernel: matmul.hip for many rows where the card has warpgroups (wgmma, Hopper): what
+// matmul_tile_kernel does by waves, with the same bits
+//   grid: blocks of outputs * row tiles . block: 256, two warpgroups . shared: kWarpgroupStages stages
+#pragma once
+
+#include "matmul_parts.hpp"
+
+namespace getp_hip {
+
+#if GETP_WARPGROUP_TILES
+// The tile by two warpgroups, 64 outputs each, of 16 * Strips rows: sums and weights in registers, rows read from
+// shared memory by the instructions themselves. Stages of 64 k: one is multiplied while the next one's operations
+// queue, two more are under way.
+template <class Tile, int Terms, int Strips>
+__device__ inline void warpgroup_product(const MatmulArguments &a, const MatmulTile &tile, uint4 *stages) {
+  constexpr int kRows = 16 * Strips, kSteps = kWarpgroupStageSteps, kOctets = 4 * kSteps, kPassRows = 256 / kOctets;
+  // units of 16 bytes
+  constexpr int kTerm = kRows * kOctets, kWeightsAt = Terms * kTerm, kWarp = 64 * kSteps,
+                kStage = kWeightsAt + 8 * kWarp;
+  constexpr int kStages = kWarpgroupStages, kChunkStages = kMatmulChunk / (kSteps * kMatmulStep);
+  const int thread = threadIdx.x, lane = thread % 32, warp = thread / 32;
+
+  // A warp copies its own weights, a thread octet `octet` of every row that is kPassRows further.
+  const int octet = thread % kOctets, pass_row = thread / kOctets;
+  const uint4 *from_w = weight_strip(a, tile.matrix, tile.first_output + warp * 16) + lane;
+  const uint4 *from_x[kRows / kPassRows];
+  GETP_UNROLL
+  for (int i = 0; i < kRows / kPassRows; i++) from_x[i] = row_octets(a, tile, pass_row + kPassRows * i) + octet;
+  const ptrdiff_t to_lo = (const uint4 *)a.lo - (const uint4 *)a.hi;
+  const int weight_place = warpgroup::weight_place(lane), row_place = warpgroup::row_place(pass_row, octet);
+  const auto begin_stage = [&](int number) {
+    uint4 *stage = stages + number % kStages * kStage;
+    const int first_step = number * kSteps;
+    GETP_UNROLL
+    for (int i = 0; i < 2 * kSteps; i++)
+      copy_async(stage + kWeightsAt + warp * kWarp + i * 32 + weight_place, from_w + first_step * 64 + i * 32,
+                 first_step + i / 2 < a.steps);
+    GETP_UNROLL
+    for (int i = 0; i < Terms * (kRows / kPassRows); i++) {
+      const int term = i % Terms, pass = i / Terms;
+      copy_async(stage + term * kTerm + pass * kPassRows * kOctets + row_place,
+                 from_x[pass] + (term ? to_lo : 0) + first_step * 4, first_step + octet / 4 < a.steps);
+    }
+    commit_copies();
+  };
+  begin_stage(0);
+  begin_stage(1);
+  TileRows tile_rows;
+  tile_rows.load(a, tile);
+
+  typename Tile::Sums sums[Strips], totals[1][Strips] = {};
+  const int stage_count = (a.steps + kSteps - 1) / kSteps;
+  for (int number = 0; number < stage_count;) {
+    const int chunk_end = number + kChunkStages < stage_count ? number + kChunkStages : stage_count;
+    int keep = 0;
+    warpgroup::settle(sums);
+    for (; number < chunk_end; number++) {
+      wait_for_copies<1>();
+      warpgroup::fence_shared();
+      __syncthreads();
+      const uint4 *stage = stages + number % kStages * kStage;
+      const unsigned long long rows = warpgroup::rows_at(stage);
+      GETP_UNROLL
+      for (int step = 0; step < kSteps; step++) {
+        const uint4 *own = stage + kWeightsAt + warp * kWarp + step * 64;
+        const uint4 weights[2] = {warpgroup::load_weights(own, lane), warpgroup::load_weights(own + 32, lane)};
+        warpgroup::fence_registers();
+        GETP_UNROLL
+        for (int i = 0; i < 2 * Terms; i++) {
+          warpgroup::multiply_add(sums, weights[i % 2], rows + i / 2 * kTerm + step * 4 + i % 2 * 2, keep);
+          keep = 1;
+        }
+        warpgroup::commit();
+        // The place of the stage after next: its last readers were done at the barrier, at most one step is under way.
+        if (step == 0) begin_stage(number + 2);
+        warpgroup::wait<1>();
+      }
+    }
+    warpgroup::wait<0>();
+    warpgroup::settle(sums);
+    GETP_UNROLL
+    for (int i = 0; i < Strips * Tile::kValues; i++)
+      totals[0][i / Tile::kValues].values[i % Tile::kValues] += sums[i / Tile::kValues].values[i % Tile::kValues];
+  }
+  wait_for_copies<0>();
+  tile_rows.share(stages, kRows);
+  store_totals<Tile>(a, tile, tile_rows, totals, warp, 0, lane);
+}
+#endif
+
+template <class Tile, int Terms, int Rows>
+__global__ void __launch_bounds__(256, 1) matmul_warpgroup_kernel(MatmulArguments a) {
+  GETP_AFTER_PREVIOUS();
+#if GETP_WARPGROUP_TILES
+  GETP_SHARED_STAGES(stages, warpgroup_bytes(Terms, Rows) / sizeof(uint4));
+  const MatmulTile tile(a, Rows, kMatmulOutputs);
+  if (tile.count <= 0) return;
+  const int pairs = (tile.count + 31) / 32;  // of strips: no more than the tile has
+  if (pairs == 1) return warpgroup_product<Tile, Terms, 2>(a, tile, stages);
+  if (pairs == 2) return warpgroup_product<Tile, Terms, 4>(a, tile, stages);
+  if constexpr (Rows == 128) {
+    if (pairs == 3) return warpgroup_product<Tile, Terms, 6>(a, tile, stages);
+    return warpgroup_product<Tile, Terms, 8>(a, tile, stages);
+  }
+#endif
+}
+
+}  // namespace getp_hip

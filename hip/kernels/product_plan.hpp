@@ -1,0 +1,97 @@
+// Which kernel makes a product, and how: decided here from the product's shape, the form of its weights, the terms of
+// its activations and the card's figures, and from nothing else, so that a test on the CPU can ask for any card.
+//
+// Every plan of a form gives the same bits: a row's sum has one order, whatever the kernel, the tile and what shares it
+// (matmul.hip, matvec.hip).
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+
+#include "../device_matrix.hpp"
+#include "../platform/card.h"
+
+namespace getp_hip {
+
+// k of a step (a matrix tile), k after which a sum is closed, outputs of a block of the kernels for many rows.
+constexpr int kMatmulStep = 32, kMatmulChunk = 256, kMatmulOutputs = 128;
+// Steps of a stage of a product by warpgroups, and its stages in shared memory.
+constexpr int kWarpgroupStageSteps = 2, kWarpgroupStages = 4;
+// Rows of a tile of matvec_kernel, also the fewest that expert_tiles makes a tile of.
+constexpr int kMatvecTile = 4;
+
+enum class ProductKernel {
+  kMatvec,     // matvec.hip: FP32
+  kStream,     // matmul_stream.hip: few rows, weights straight from memory
+  kTile,       // matmul_tile.hip: many rows, by waves from shared memory
+  kWarpgroup,  // matmul_warpgroup.hip: many rows, by warpgroups
+};
+
+// What is to be multiplied: rows in row_tiles tiles of at most tile_rows each, by n values of d outputs.
+struct Product {
+  MatrixForm form;
+  int terms, n, d;
+  int tile_rows, row_tiles;
+};
+
+struct ProductPlan {
+  ProductKernel kernel;
+  int tile_rows;        // that the kernel is made for: at least the product's
+  int tile_outputs;     // of a block
+  int threads;          // of a block
+  size_t shared_bytes;  // of stages
+  int output_lanes;     // matvec: lanes that make an output together
+};
+
+// Rows of a tile that suits `rows` rows of one matrix with d outputs.
+inline int plan_tile_rows(MatrixForm form, int rows, int d) {
+  if (form == MatrixForm::kFp32) return rows == 1 ? 1 : kMatvecTile;
+  if (rows <= 8) return 8;
+  if (rows <= 16 || d <= kMatmulOutputs / 2) return 16;  // few outputs: many blocks, rather than full ones
+  return rows <= 32 ? 32 : rows <= 96 ? 64 : 128;
+}
+
+// Rows of a tile of expert_tiles that suits both matrices of an expert, `rows` rows spread over n_experts.
+inline int plan_expert_tile_rows(const DeviceMatrix &first, const DeviceMatrix &second, int rows, int n_experts) {
+  if (first.form == MatrixForm::kFp32 || second.form == MatrixForm::kFp32) return kMatvecTile;
+  return std::max(16, plan_tile_rows(first.form, (rows + n_experts - 1) / n_experts, std::min(first.d, second.d)));
+}
+
+// Threads of a block of matmul_stream_kernel at most.
+constexpr int stream_threads(int tile_rows) { return tile_rows <= 16 ? 384 : 256; }
+
+// Bytes of the stages of a block that makes kMatmulOutputs outputs of tile_rows rows: of a step, of the kernel by waves,
+// of that by warpgroups.
+constexpr size_t step_bytes(int terms, int tile_rows) {
+  return (size_t)kMatmulStep * (kMatmulOutputs + terms * tile_rows) * sizeof(fp16);
+}
+constexpr size_t tile_bytes(const Card &card, int terms, int tile_rows) {
+  return card.stages * step_bytes(terms, tile_rows);
+}
+constexpr size_t warpgroup_bytes(int terms, int tile_rows) {
+  return kWarpgroupStages * kWarpgroupStageSteps * step_bytes(terms, tile_rows);
+}
+
+inline ProductPlan plan_product(const Card &card, const Product &p) {
+  if (p.form == MatrixForm::kFp32) {
+    // Enough lanes to read a row together, not so many that most add nothing.
+    const int lanes = p.n <= 128 ? 1 : p.n <= 256 ? 8 : 32;
+    return {ProductKernel::kMatvec, p.tile_rows, 256 / lanes, 256, 0, lanes};
+  }
+  if (p.tile_rows <= 32) {
+    const int tile_rows = p.tile_rows <= 8 && card.half_tiles ? 8 : p.tile_rows <= 16 ? 16 : 32;
+    const int outputs = tile_rows <= 16 ? 16 : 32;
+    // The fewer blocks, the more waves each: loads of all of a matrix are to be under way. Many blocks: few waves,
+    // which end together. A wave takes a chunk at a time.
+    const long long blocks = (long long)((p.d + outputs - 1) / outputs) * p.row_tiles;
+    const int chunks = (p.n + kMatmulChunk - 1) / kMatmulChunk, most = stream_threads(tile_rows) / card.stream_group;
+    const int groups = std::min({chunks, most, blocks <= 32 ? 12 : blocks <= 512 ? 8 : 4});
+    return {ProductKernel::kStream, tile_rows, outputs, groups * card.stream_group, 0, 0};
+  }
+  const int tile_rows = p.tile_rows <= 64 ? 64 : 128;
+  if (card.warpgroups)
+    return {ProductKernel::kWarpgroup, tile_rows, kMatmulOutputs, 256, warpgroup_bytes(p.terms, tile_rows), 0};
+  return {ProductKernel::kTile, tile_rows, kMatmulOutputs, 256, tile_bytes(card, p.terms, tile_rows), 0};
+}
+
+}  // namespace getp_hip
