@@ -89,7 +89,7 @@ __device__ inline void warpgroup_product(const MatmulArguments &a, const MatmulT
 #endif
 
 template <class Tile, int Terms, int Rows>
-__global__ void __launch_bounds__(256, 1) matmul_warpgroup_kernel(MatmulArguments a) {
+__global__ void __launch_bounds__(256, 1) matmul_warpgroup_kernel([[maybe_unused]] MatmulArguments a) {
   GETP_AFTER_PREVIOUS();
 #if GETP_WARPGROUP_TILES
   GETP_SHARED_STAGES(stages, warpgroup_bytes(Terms, Rows) / sizeof(uint4));
