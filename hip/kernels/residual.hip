@@ -22,58 +22,43 @@ struct Residual {
 
 static_assert(kResidualThreads >= kMaxChosen, "a thread for each chosen expert");
 
-// A row of a residual. The block's threads call begin together, then pair as they like.
-class ResidualRow {
- public:
-  // order, weights: shared memory for kMaxChosen.
-  __device__ ResidualRow(const Residual &residual, size_t row, int hidden, int *order, float *weights)
-      : residual_(residual), row_(row), hidden_(hidden), order_(order), weights_(weights) {}
-
-  // Sorts the experts by their index.
-  __device__ void begin() {
-    if (!residual_.d_weights) return;
-    const size_t k = residual_.k, own = row_ * k + threadIdx.x;
-    if (threadIdx.x < k) {
-      int rank = 0;
-      for (size_t j = 0; j < k; j++) rank += residual_.d_experts[row_ * k + j] < residual_.d_experts[own];
-      order_[rank] = threadIdx.x;
-      weights_[rank] = residual_.d_weights[own];
-    }
-    __syncthreads();
+// The chosen experts of a row in ascending index, and their weights: for a Residual that has weights, by all threads of
+// a block; order, ordered_weights: shared memory for kMaxChosen.
+__device__ inline void order_experts(int *order, float *ordered_weights, const Residual &residual, size_t row) {
+  const size_t k = residual.k;
+  if (threadIdx.x < k) {
+    int rank = 0;
+    for (size_t j = 0; j < k; j++) rank += residual.d_experts[row * k + j] < residual.d_experts[row * k + threadIdx.x];
+    order[rank] = threadIdx.x;
+    ordered_weights[rank] = residual.d_weights[row * k + threadIdx.x];
   }
+  __syncthreads();
+}
 
-  // Values 2 * i and 2 * i + 1.
-  __device__ float2 pair(int i) const {
-    if (!residual_.d_values) return {0, 0};
-    if (!residual_.d_weights) return row_pair(residual_.d_values + row_ * hidden_, i, hidden_);
-    float2 sum = {0, 0};
-    const size_t k = residual_.k;
-    GETP_UNROLL_4
-    for (size_t j = 0; j < k; j++) {
-      const float2 y = row_pair(residual_.d_values + (row_ * k + order_[j]) * hidden_, i, hidden_);
-      sum.x = multiply_add(weights_[j], y.x, sum.x);
-      sum.y = multiply_add(weights_[j], y.y, sum.y);
-    }
-    return sum;
+// Values 2 * i and 2 * i + 1 of a row of a residual.
+__device__ inline float2 residual_pair(const Residual &residual, const int *order, const float *ordered_weights,
+                                       size_t row, int i, int hidden) {
+  if (!residual.d_values) return {0, 0};
+  if (!residual.d_weights) return row_pair(residual.d_values + row * hidden, i, hidden);
+  const int k = residual.k;  // an int: nvcc spilled a register of rmsnorm with a size_t
+  float2 sum = {0, 0};
+  GETP_UNROLL_4
+  for (int j = 0; j < k; j++) {
+    const float2 y = row_pair(residual.d_values + (row * k + order[j]) * hidden, i, hidden);
+    sum.x = multiply_add(ordered_weights[j], y.x, sum.x);
+    sum.y = multiply_add(ordered_weights[j], y.y, sum.y);
   }
-
- private:
-  const Residual &residual_;
-  const size_t row_;
-  const int hidden_;
-  int *const order_;
-  float *const weights_;
-};
+  return sum;
+}
 
 __global__ void __launch_bounds__(kResidualThreads) residual_kernel(float *x, Residual residual, int hidden) {
   GETP_AFTER_PREVIOUS();
   GETP_SHARED(int, order, kMaxChosen);
   GETP_SHARED(float, weights, kMaxChosen);
-  ResidualRow row(residual, blockIdx.x, hidden, order, weights);
-  row.begin();
+  if (residual.d_weights) order_experts(order, weights, residual, blockIdx.x);
   float *own = x + (size_t)blockIdx.x * hidden;
   for (int i = threadIdx.x; 2 * i < hidden; i += kResidualThreads) {
-    const float2 added = row.pair(i);
+    const float2 added = residual_pair(residual, order, weights, blockIdx.x, i, hidden);
     own[2 * i] += added.x;
     if (2 * i + 1 < hidden) own[2 * i + 1] += added.y;
   }

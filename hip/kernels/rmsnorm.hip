@@ -25,8 +25,7 @@ __global__ void __launch_bounds__(Block, 2) rmsnorm_kernel(float *out, SplitRows
   GETP_AFTER_PREVIOUS();
   const size_t of_x = index ? index[blockIdx.x] : blockIdx.x;
   float *own = x + of_x * hidden, *own_out = out + (size_t)blockIdx.x * hidden;
-  ResidualRow added(residual, of_x, hidden, order, ordered_weights);
-  added.begin();
+  if (residual.d_weights) order_experts(order, ordered_weights, residual, of_x);
   struct TwoPairs {
     float2 first, second;
   };
@@ -34,7 +33,7 @@ __global__ void __launch_bounds__(Block, 2) rmsnorm_kernel(float *out, SplitRows
   strided<Block, Pairs>(
       pairs,
       [&](int i, int) {
-        return TwoPairs{row_pair(own, i, hidden), added.pair(i)};
+        return TwoPairs{row_pair(own, i, hidden), residual_pair(residual, order, ordered_weights, of_x, i, hidden)};
       },
       [&](int i, int a, TwoPairs v) {
         if (residual.d_values) {
