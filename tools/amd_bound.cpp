@@ -5,9 +5,9 @@
 #include <map>
 #include <string>
 
-#include "../fatal.hpp"
 #include "../hip/kernels/attention.hip"
 #include "../hip/kernels/matmul.hip"
+#include "arguments.hpp"
 
 using namespace getp_hip;
 
@@ -85,14 +85,17 @@ void run_attention(int window, int batch) {
 }  // namespace
 
 int main(int argc, char **argv) {
-  if (argc != 4) fatal("usage: amd_bound PRODUCT|ATTENTION ROWS TERMS");
-  const std::string what = argv[1];
-  const int rows = atoi(argv[2]), terms = atoi(argv[3]);
+  const Arguments arguments("usage: amd_bound PRODUCT|ATTENTION ROWS TERMS");
+  const std::vector<std::string> operands = arguments.parse(argc, argv, {});
+  if (operands.size() != 3) arguments.refuse("give a product or attention, rows and terms");
+  const std::string &what = operands[0];
+  const int rows = Argument{arguments, "ROWS", operands[1]}.number(1, 1 << 20);
+  const int terms = Argument{arguments, "TERMS", operands[2]}.number(1, 2);
   if (what == "attention_window" || what == "attention_all")
     run_attention(what == "attention_all" ? 0 : kWindow, rows);
   else if (kProducts.count(what))
     run_product(kProducts.at(what), rows, terms);
   else
-    fatal("amd_bound: no product '%s'", argv[1]);
+    arguments.refuse("no product '" + what + "'");
   HIP_CHECK(hipDeviceSynchronize());
 }

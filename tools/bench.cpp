@@ -9,9 +9,9 @@
 #define TESTING
 #include "../run.cpp"
 
+#include "arguments.hpp"
 #include "summation_orders.hpp"
 
-#include <cctype>
 #include <chrono>
 #include <random>
 #include <string>
@@ -232,60 +232,36 @@ void write_json(FILE *file, const std::string &header, const std::vector<Result>
   fprintf(file, "]}\n");
 }
 
-constexpr const char *kUsage =
+constexpr const char *kHelp =
     "usage: bench MODEL [--batch N,N,...=1] [--position N=0] [--steps N=128] [--kernels 0|1] [--cpu-steps N=0] "
     "[--json FILE], or bench --memory";
 
-[[noreturn]] void refuse(const std::string &what) {
-  fprintf(stderr, "bench: %s; %s\n", what.c_str(), kUsage);
-  exit(1);
-}
-
-// A whole number from `low` to `high` that ends at `end`.
-int number(const std::string &option, const std::string &text, int low, int high) {
-  char *end = nullptr;
-  errno = 0;
-  const long value = strtol(text.c_str(), &end, 10);
-  if (text.empty() || !isdigit((unsigned char)text[0]) || *end || errno || value < low || value > high)
-    refuse(option + " '" + text + "': expected a number from " + std::to_string(low) + " to " + std::to_string(high));
-  return (int)value;
-}
-
-struct Options {
+struct Options : Arguments {
   std::string model, json;
   std::vector<int> batches = {1};
   int position = 0, steps = 128, kernels = 0, cpu_steps = 0;
+  bool memory = false;
 
-  Options(int argc, char **argv) {
-    for (int i = 1; i < argc; i++) {
-      const std::string option = argv[i];
-      if (option[0] != '-') {
-        if (!model.empty()) refuse("one model at a time, not also '" + option + "'");
-        model = option;
-        continue;
+  Options(int argc, char **argv) : Arguments(kHelp) {
+    constexpr int kMost = INT_MAX / 2;
+    const auto take_batches = [&](const Argument &value) {
+      batches.clear();
+      for (size_t begin = 0, end; begin <= value.text.size(); begin = end + 1) {
+        end = std::min(value.text.find(',', begin), value.text.size());
+        batches.push_back(Argument{*this, value.name, value.text.substr(begin, end - begin)}.number(0, 32768));
       }
-      const bool known = option == "--batch" || option == "--position" || option == "--steps" ||
-                         option == "--kernels" || option == "--cpu-steps" || option == "--json";
-      if (!known) refuse("unknown argument '" + option + "'");
-      if (++i == argc) refuse(option + " needs a value");
-      const std::string value = argv[i];
-      if (option == "--batch") {
-        batches.clear();
-        for (size_t begin = 0, end; begin <= value.size(); begin = end + 1) {
-          end = std::min(value.find(',', begin), value.size());
-          batches.push_back(number(option, value.substr(begin, end - begin), 0, 32768));
-        }
-      } else if (option == "--json") {
-        if (value.empty()) refuse("--json needs a file name");
-        json = value;
-      } else if (option == "--kernels") {
-        kernels = number(option, value, 0, 1);
-      } else {
-        int &to = option == "--position" ? position : option == "--steps" ? steps : cpu_steps;
-        to = number(option, value, option == "--steps", INT_MAX / 2);
-      }
-    }
-    if (model.empty()) refuse("which model?");
+    };
+    const auto operands = parse(argc, argv,
+                                {{"batch", take_batches},
+                                 {"position", [&](const Argument &value) { position = value.number(0, kMost); }},
+                                 {"steps", [&](const Argument &value) { steps = value.number(1, kMost); }},
+                                 {"kernels", [&](const Argument &value) { kernels = value.number(0, 1); }},
+                                 {"cpu-steps", [&](const Argument &value) { cpu_steps = value.number(0, kMost); }},
+                                 {"json", &json},
+                                 {"memory", &memory}});
+    if (operands.size() > 1) refuse("one model at a time, not also '" + operands[1] + "'");
+    if (operands.empty() && !memory) refuse("which model?");
+    if (!operands.empty()) model = operands[0];
   }
 };
 
@@ -330,21 +306,21 @@ Result measure(Transformer &transformer, gpu::Device &device, const Options &opt
 }  // namespace
 
 int main(int argc, char **argv) {
-  if (argc == 2 && !strcmp(argv[1], "--memory")) {
+  const Options options(argc, argv);
+  if (options.memory) {
     size_t free_bytes = 0, total = 0;
     HIP_CHECK(hipSetDevice(gpu::pick_devices()[0]));
     HIP_CHECK(hipMemGetInfo(&free_bytes, &total));
     printf("%zu\n", free_bytes);
     return 0;
   }
-  const Options options(argc, argv);
   Transformer transformer;
   build_transformer(&transformer, const_cast<char *>(options.model.c_str()));
   const Config &p = transformer.config;
   if (options.position + options.steps > p.seq_len || options.cpu_steps > p.seq_len)
-    refuse("the model's sequences have " + std::to_string(p.seq_len) + " positions, fewer than asked for");
+    options.refuse("the model's sequences have " + std::to_string(p.seq_len) + " positions, fewer than asked for");
   FILE *json = options.json.empty() ? nullptr : fopen(options.json.c_str(), "w");
-  if (!options.json.empty() && !json) refuse("cannot write '" + options.json + "': " + strerror(errno));
+  if (!options.json.empty() && !json) options.refuse("cannot write '" + options.json + "': " + strerror(errno));
 
   HIP_CHECK(hipSetDevice(gpu::pick_devices()[0]));
   const double copy = copy_bandwidth();  // before the model takes the memory
@@ -379,7 +355,7 @@ int main(int argc, char **argv) {
         json,
         "\"device\": " + json_string(properties.name) + ", \"model\": " + json_string(options.model) + ",\n " + header,
         results);
-    if (fclose(json) != 0) refuse("cannot write '" + options.json + "': " + strerror(errno));
+    if (fclose(json) != 0) options.refuse("cannot write '" + options.json + "': " + strerror(errno));
   }
 
   int agree = 0, token = 1 % p.vocab_size;

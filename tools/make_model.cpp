@@ -26,6 +26,8 @@
 #include <utility>
 #include <vector>
 
+#include "arguments.hpp"
+
 #if defined(__clang__)
 #pragma clang fp contract(off)
 #elif defined(__GNUC__)
@@ -437,9 +439,8 @@ void write_tokenizer(const std::string &path, int vocab_size) {
 
 // ---------------------------------------------------------------------------------------------------------------------
 
-constexpr const char *kUsage = "usage: make_model tiny|7m|20b -o model.bin [-z tokenizer.bin] [--seed N] [--fp32]";
-
 constexpr const char *kHelp =
+    "usage: make_model tiny|7m|20b -o model.bin [-z tokenizer.bin] [--seed N] [--fp32]\n"
     "\n"
     "Writes a random gpt-oss model in the harness's format.\n"
     "  tiny | 7m | 20b    shape: 4.8 MB | 53 MB | 83.7 GB\n"
@@ -448,41 +449,23 @@ constexpr const char *kHelp =
     "  --seed N           0 .. 2^64 - 1, default 1; a seed gives the same bytes everywhere\n"
     "  --fp32             keep arbitrary FP32 weights (default: every weight is rounded to BF16, and stored as FP32)";
 
-int run(int argc, char **argv) {
-  std::string shape, model, tokenizer;
+void run(int argc, char **argv) {
+  std::string model, tokenizer;
   uint64_t seed = 1;
   bool fp32 = false;
-  for (int i = 1; i < argc; ++i) {
-    const std::string argument = argv[i];
-    if (argument == "-h" || argument == "--help") {
-      std::printf("%s\n%s\n", kUsage, kHelp);
-      return 0;
-    }
-    if (argument == "--fp32") {
-      fp32 = true;
-    } else if (argument == "-o" || argument == "-z" || argument == "--seed") {
-      if (++i == argc) throw Error(argument + " needs a value; " + kUsage);
-      const std::string value = argv[i];
-      if (value.empty()) throw Error(argument + " needs a value that is not empty; " + kUsage);
-      if (argument == "-o") model = value;
-      if (argument == "-z") tokenizer = value;
-      if (argument == "--seed") {
-        char *end;
-        errno = 0;
-        seed = std::strtoull(value.c_str(), &end, 10);
-        if (value.find_first_not_of("0123456789") != std::string::npos || errno == ERANGE)
-          throw Error("--seed '" + value + "' is not a whole number from 0 to 2^64 - 1");
-      }
-    } else if (argument[0] == '-' || !shape.empty()) {
-      throw Error("unknown argument '" + argument + "'; " + kUsage);
-    } else {
-      shape = argument;
-    }
-  }
-  if (shape.empty()) throw Error(std::string("which shape? ") + kUsage);
-  if (shape != "tiny" && shape != "7m" && shape != "20b") throw Error("unknown shape '" + shape + "'; " + kUsage);
-  if (model.empty()) throw Error(std::string("-o is missing; ") + kUsage);
-  if (model == tokenizer) throw Error("-o and -z name the same file '" + model + "': give two");
+  const Arguments arguments(kHelp);
+  const std::vector<std::string> operands =
+      arguments.parse(argc, argv,
+                      {{"o", &model},
+                       {"z", &tokenizer},
+                       {"seed", [&](const Argument &value) { seed = value.number(uint64_t{0}, UINT64_MAX); }},
+                       {"fp32", &fp32}});
+  if (operands.empty()) arguments.refuse("which shape?");
+  if (operands.size() > 1) arguments.refuse("unknown argument '" + operands[1] + "'");
+  const std::string &shape = operands[0];
+  if (shape != "tiny" && shape != "7m" && shape != "20b") arguments.refuse("unknown shape '" + shape + "'");
+  if (model.empty()) arguments.refuse("-o is missing");
+  if (model == tokenizer) arguments.refuse("-o and -z name the same file '" + model + "': give two");
 
   struct sigaction action = {};
   action.sa_handler = on_signal;
@@ -492,12 +475,12 @@ int run(int argc, char **argv) {
   const Config &config = shape == "tiny" ? kTiny : shape == "7m" ? k7m : k20b;
   if (!tokenizer.empty()) write_tokenizer(tokenizer, config.vocab_size);
   write_model(model, config, seed, fp32);
-  return 0;
 }
 
 int main(int argc, char **argv) {
   try {
-    return run(argc, argv);
+    run(argc, argv);
+    return 0;
   } catch (const std::exception &error) {
     std::fprintf(stderr, "make_model: %s\n", error.what());
     return 1;
