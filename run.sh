@@ -57,8 +57,9 @@ END
 
 help_build() {
   cat <<'END'
-usage: ./run.sh build [make target]
+usage: ./run.sh build [make target] [OUT=run]
 Installs what is missing, then runs make: the target named, else runomp, or runfast where the compiler has no OpenMP.
+  OUT=run                 the program to write
   GPU=amd|nvidia|host     the back end (default: what this machine has)
   GPU_ARCH=gfx90a,...     the architectures to build for
 END
@@ -118,20 +119,7 @@ which downloads it. All give the same file.
 END
 }
 
-help_eval() {
-  cat <<'END'
-usage: ./run.sh eval OUTPUT REFERENCES [-z tokenizer.bin] [--thresholds FILE] [--json FILE] [--bert-model FOLDER]
-       ./run.sh eval --self MODEL OUTPUT [-i input.txt] [-n STEPS] [--first N] [-z tokenizer.bin] ...
-Compares an output.txt with references, another one: tokens before the first that differs, requests that are equal, F1 of the
-tokens, METEOR (with -z), BERTScore (with a model on disk), distinct tokens, repetition, length; a table, and all figures as JSON.
-Exit code 1 if a mean misses its threshold, 2 on files that do not belong together: nothing is scored then.
-  --self MODEL  makes the references with the CPU reference, for the first N requests of the input (default 4);
-                a token of gpt-oss-20b reads 14 GB of weights, so give a small N, and the -n of OUTPUT small too
-  -i, -n, -z    what OUTPUT was made with (-i: default data/input.txt; -n: 1024, as for ./run, 0: all positions;
-                -z: tokenizer.bin beside the model)
-  --thresholds  JSON, lowest means: {"equal": 0.99, "length": [0.9, 1.1]}
-END
-}
+help_eval() { exec "$PYTHON" "$ROOT/tools/evaluate.py" -h; }
 
 help_decode() {
   cat <<'END'
@@ -282,7 +270,11 @@ cmd_help() { help_help; }
 cmd_build() {
   set_up build
   warn_idle_card
-  if [[ $# == 0 ]]; then set -- "$(fast_target "${GPU-}")"; fi
+  local word target=''
+  for word in "$@"; do
+    [[ $word == *=* ]] || target=$word # OUT=build/mine alone names none
+  done
+  [[ -n $target ]] || set -- "$(fast_target "${GPU-}")" "$@"
   build_with "$@"
 }
 
@@ -581,58 +573,7 @@ cmd_export_tokenizer() {
 
 cmd_eval() {
   local die_status=2 # 1: a threshold was missed
-  local model='' input=$ROOT/data/input.txt steps=1024 first='' tokenizer='' files=() options=() own=''
-  while [[ $# -gt 0 ]]; do
-    case $1 in
-      --self | -i | -n | --first | -z | --thresholds | --json | --bert-model)
-        [[ -n ${2-} ]] || die "eval: $1 needs a value; see ./run.sh eval -h"
-        case $1 in
-          --self) model=$2 ;;
-          -i) input=$2 own+=" $1" ;;
-          -n) steps=$2 own+=" $1" ;;
-          --first) first=$2 own+=" $1" ;;
-          -z) tokenizer=$2 ;;
-          *) options+=("$1" "$2") ;;
-        esac
-        shift
-        ;;
-      -*) die "eval: unknown argument '$1'; see ./run.sh eval -h" ;;
-      *) files+=("$1") ;;
-    esac
-    shift
-  done
-  if [[ -z $model ]]; then
-    [[ -z $own ]] || die "eval:$own: only with --self; see ./run.sh eval -h"
-    [[ ${#files[@]} == 2 ]] || die "eval: give an output and its references; see ./run.sh eval -h"
-    python_tool evaluate "${files[@]}" "${options[@]}" ${tokenizer:+-z "$tokenizer"}
-  fi
-
-  # All that can be wrong is looked at before the reference, which takes its time.
-  [[ ${#files[@]} == 1 ]] || die "eval: with --self give one output; see ./run.sh eval -h"
-  [[ -f $input ]] || die "eval: no input $input; name it with -i"
-  local requests dir
-  requests=$(head -n 1 "$input" | tr -d '\r')
-  [[ $requests =~ ^[1-9][0-9]{0,8}$ ]] || die "eval: $input: its first line is not the number of requests"
-  first=${first:-$((requests < 4 ? requests : 4))}
-  [[ $first =~ ^[1-9][0-9]{0,8}$ && $first -le $requests ]] || die "eval: --first $first of the $requests requests of $input"
-  [[ -f $model ]] || die "eval: no model $model"
-  tokenizer=${tokenizer:-$(dirname "$model")/tokenizer.bin}
-  options+=(-z "$tokenizer" --first "$first" --requests "$requests")
-  (python_tool evaluate "${files[0]}" "$input" --check "${options[@]}")
-  set_up build
-  mkdir -p "$ROOT/build"
-  dir=$(mktemp -d "$ROOT/build/eval.XXXXXX") # of this run alone
-  # shellcheck disable=SC2064  # the folder of now
-  trap "rm -rf '$dir'" EXIT
-  build_with -s "$(fast_target host)" GPU=host OUT="$dir/run_reference" DEFINES=-DGETP_REFERENCE >/dev/null
-  {
-    say "$first"
-    sed -n "2,$((first + 1))p" "$input"
-  } >"$dir/input.txt"
-  say "eval: the first $first requests of $input on the CPU reference"
-  "$dir/run_reference" "$model" -z "$tokenizer" -m getp -i "$dir/input.txt" -o "$dir/references.txt" -n "$steps" \
-    >"$dir/run.log" || die "eval: the CPU reference failed"
-  (python_tool evaluate "${files[0]}" "$dir/references.txt" "${options[@]}")
+  python_tool evaluate "$@"
 }
 
 cmd_decode() {

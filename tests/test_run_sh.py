@@ -12,7 +12,7 @@ import pytest
 from test_amdsim import needs_amdsim, what_amdsim_lacks
 
 ROOT = Path(__file__).resolve().parent.parent
-COMMANDS = "demo test build run parity bench decode install clean help".split()
+COMMANDS = "demo test build run parity bench eval decode install clean help".split()
 
 
 def run_sh(*arguments, script=ROOT / "run.sh", **options):
@@ -423,14 +423,18 @@ def graded(tmp_path_factory):
     return folder
 
 
+BUILT = ["--program", ROOT / "build/tests/run"]
+
+
 def evaluated(folder, *arguments):
     return subprocess.run([ROOT / "run.sh", "eval", *arguments], cwd=folder, capture_output=True, text=True)
 
 
 def test_eval_against_the_reference_in_any_order(graded):
+    """Built for it, or a program that is there."""
     pytest.importorskip("nltk")
     for arguments in (["--self", "model.bin", "output.txt", "--first", "3", "--json", "a.json"],
-                      ["--json", "a.json", "--first", "3", "output.txt", "--self", "model.bin"]):
+                      ["--json", "a.json", "--first", "3", "output.txt", *BUILT, "--self", "model.bin"]):
         done = evaluated(graded, *arguments, "-i", "input.txt", "-n", "32")
         assert done.returncode == 0, done.stderr
         assert "3 requests, 3 fully equal" in done.stdout
@@ -443,7 +447,7 @@ def test_two_evals_at_once(graded):
     (graded / "two.txt").write_text("\n".join(["2", *(graded / "input.txt").read_text().splitlines()[1:3]]))
     (graded / "of-two.txt").write_text("\n".join((graded / "output.txt").read_text().splitlines()[:2]))
     arguments = [["of-two.txt", "-i", "two.txt"], ["output.txt", "-i", "input.txt"]]
-    running = [subprocess.Popen([ROOT / "run.sh", "eval", "--self", "model.bin", *each, "-n", "32"], cwd=graded,
+    running = [subprocess.Popen([ROOT / "run.sh", "eval", "--self", "model.bin", *each, *BUILT, "-n", "32"], cwd=graded,
                                 stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for each in arguments]
     for process, expected in zip(running, ["2 requests, 2 fully equal", "4 requests, 4 fully equal"]):
         out, error = process.communicate()
@@ -460,11 +464,11 @@ def test_two_evals_at_once(graded):
     (["--self", "model.bin", "output.txt", "--json", "nowhere/out.json"], "nowhere"),
     (["--self", "model.bin", "output.txt", "-z", "absent.tok"], "absent.tok"),
     (["--self", "model.bin", "output.txt", "--first", "9"], "--first 9"),
-    (["--self", "model.bin", "output.txt", "--first", "x"], "--first x"),
+    (["--self", "model.bin", "output.txt", "--first", "x"], "--first: 'x'"),
     (["output.txt", "references.txt", "-n", "3"], "only with --self"),
     (["output.txt"], "references"),
-    (["--first"], "needs a value"),
-    (["-q"], "'-q'"),
+    (["--first"], "--first: expected one argument"),
+    (["-q"], "-q"),
 ])
 def test_eval_says_what_is_wrong_before_the_reference(graded, arguments, expected):
     pytest.importorskip("nltk")
