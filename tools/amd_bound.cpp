@@ -8,14 +8,16 @@
 #include "../hip/kernels/attention.hip"
 #include "../hip/kernels/matmul.hip"
 #include "arguments.hpp"
+#include "shapes.hpp"
 
 using namespace getp_hip;
 
 namespace {
 
-constexpr int kLayers = 24, kHidden = 2880, kHeads = 64, kKvHeads = 8, kHeadDim = 64, kExperts = 32, kChosen = 4;
-constexpr int kQ = kHeads * kHeadDim, kKv = kKvHeads * kHeadDim, kVocab = 201088;
-constexpr int kWindow = 128, kSeen = 512;  // positions: requests of 1,024 steps see 512 on average
+constexpr int kLayers = k20b.n_layers, kHidden = k20b.hidden_dim, kHeads = k20b.n_attn_heads, kHeadDim = k20b.head_dim;
+constexpr int kKvHeads = k20b.n_kv_heads, kExperts = k20b.n_experts, kChosen = k20b.experts_per_token;
+constexpr int kQ = kHeads * kHeadDim, kKv = kKvHeads * kHeadDim, kVocab = k20b.vocab_size;
+constexpr int kWindow = k20b.sliding_window, kSeen = 512;  // positions: requests of 1,024 steps see 512 on average
 
 template <class T>
 T *zeros(size_t count) {
