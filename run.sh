@@ -87,12 +87,18 @@ END
 help_bench() {
   cat <<'END'
 usage: ./run.sh bench [model.bin] [--json FILE]
+       ./run.sh bench --kernel NAME|help [--rows N] [model.bin] [--position P] [--steps N] [--json FILE]
 Builds build/bench and runs decoding steps of 1, 32, 512 and as many requests at a time as fit, from position 512 on (or half of
 what the model has). Prints one table end to end (time of a step, tokens a second, bytes a step must read
 against the measured copy bandwidth, rate of the products) and one by operation for each number of requests.
 Without a model it makes one in build/bench-models: of 20b's shape, 84 GB, if a GPU has room for it and the disk too; else 7m;
 on the host back end tiny. It stays there for the next time; "./run.sh clean" removes it.
   --json FILE   also writes the figures to FILE: what to send
+  --kernel NAME times one kernel by itself on random values, at the shape of gpt-oss-20b, or of model.bin, of which only the
+                header is read: median milliseconds of N launches (--steps, default 128) that take turns with buffers of 512 MB
+                together, so that no cache holds them; the bytes that a launch must move, their share of the measured copy
+                bandwidth, and the rate of what it computes. "--kernel help" lists the kernels.
+                --rows N: rows (tokens) of a step, default 1; --position P: where they stand, default 512
   GPU=amd|nvidia|host, GPU_ARCH=gfx90a,..., HIP_DEVICE_ID=N, GETP_BATCH=N and GETP_FAST=1 as for ./run
 END
 }
@@ -496,8 +502,22 @@ cmd_parity() {
   exec "$ROOT/build/parity" "$model" "${tokenizer:-$(dirname "$model")/tokenizer.bin}" "$input" "${rest[@]}"
 }
 
+build_bench() {
+  local openmp=()
+  set_up build
+  warn_idle_card
+  if [[ $(fast_target "${GPU-}") == runfast ]]; then openmp=(OPENMP=); fi
+  build_with build/bench "${openmp[@]}" >&2
+}
+
 cmd_bench() {
-  local model='' json=() openmp=() backend shape free steps=32 positions position
+  local model='' json=() backend shape free steps=32 positions position word
+  for word in "$@"; do
+    if [[ $word == --kernel || $word == --kernel=* ]]; then
+      build_bench
+      exec "$ROOT/build/bench" "$@"
+    fi
+  done
   while [[ $# -gt 0 ]]; do
     case $1 in
       --json)
@@ -515,10 +535,7 @@ cmd_bench() {
     esac
   done
   [[ -z $model || -f $model ]] || die "bench: no model file '$model'"
-  set_up build
-  warn_idle_card
-  if [[ $(fast_target "${GPU-}") == runfast ]]; then openmp=(OPENMP=); fi
-  build_with build/bench "${openmp[@]}" >&2
+  build_bench
   backend=$(build_with -s backend)
   # The host back end is no match for a GPU's defaults.
   if [[ $backend == host* ]]; then
