@@ -12,7 +12,7 @@ import pytest
 from test_amdsim import needs_amdsim, what_amdsim_lacks
 
 ROOT = Path(__file__).resolve().parent.parent
-COMMANDS = "demo test build run parity bench eval decode install clean help".split()
+COMMANDS = "demo test build run parity bench decode install clean help".split()
 
 
 def run_sh(*arguments, script=ROOT / "run.sh", **options):
@@ -503,6 +503,13 @@ def graded(tmp_path_factory):
     subprocess.run([ROOT / "build/tests/run", "model.bin", "-z", "tokenizer.bin", "-m", "getp", "-i", "input.txt", "-o",
                     "output.txt", "-n", "32"], cwd=folder, check=True, capture_output=True)
     return folder
+
+
+def test_eval_has_one_help():
+    done = run_sh("eval", "-h")
+    tool = subprocess.run([sys.executable, ROOT / "tools/evaluate.py", "-h"], capture_output=True, text=True)
+    assert done.returncode == tool.returncode == 0 and done.stderr == ""
+    assert done.stdout.startswith("usage: ./run.sh eval OUTPUT REFERENCES") and done.stdout.split() == tool.stdout.split()
 
 
 BUILT = ["--program", ROOT / "build/tests/run"]
