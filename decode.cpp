@@ -1,4 +1,6 @@
 // Token ids back to text: prints the lines of an output.txt, a line of ids each, as the text that they stand for.
+#include <getopt.h>
+
 #include <algorithm>
 #include <cerrno>
 #include <climits>
@@ -50,37 +52,37 @@ static void print_text(Tokenizer *tokenizer, const std::string &line, const std:
 }
 
 int main(int argc, char **argv) {
-  const char *tokenizer_path = "tokenizer.bin", *path = nullptr;
+  const char *tokenizer_path = "tokenizer.bin";
   long long first_line = 1, last_line = LLONG_MAX;
   bool raw = false;
-  for (int i = 1; i < argc; i++) {
-    const std::string argument = argv[i];
-    if (argument == "-h" || argument == "--help") {
+  const option names[] = {{"help", no_argument, nullptr, 'h'}, {}};
+  for (int found; (found = getopt_long(argc, argv, ":hrz:n:", names, nullptr)) != -1;) {
+    if (found == 'h') {
       fputs(kUsage, stdout);
       return 0;
     }
-    if (argument == "-r") {
+    if (found == 'r') {
       raw = true;
-    } else if (argument == "-z" || argument == "-n") {
-      if (++i == argc) fatal("%s needs a value; see decode -h", argument.c_str());
-      if (argument == "-z") {
-        tokenizer_path = argv[i];
-        continue;
-      }
+    } else if (found == 'z') {
+      tokenizer_path = optarg;
+    } else if (found == 'n') {
       char *end;
       errno = 0;
-      first_line = last_line = strtoll(argv[i], &end, 10);
+      first_line = last_line = strtoll(optarg, &end, 10);
       if (*end == '-' && end[1] >= '0' && end[1] <= '9') last_line = strtoll(end + 1, &end, 10);
       if (first_line < 1 || last_line < first_line || *end || errno)
-        fatal("-n needs a line number, 1 or more, or two as in 3-7, not '%s'", argv[i]);
-    } else if (argument[0] == '-' && argument != "-") {
-      fatal("unknown argument '%s'; see decode -h", argument.c_str());
-    } else if (path) {
-      fatal("one file at a time, but '%s' and '%s' are given; see decode -h", path, argument.c_str());
+        fatal("-n needs a line number, 1 or more, or two as in 3-7, not '%s'", optarg);
+    } else if (found == ':') {
+      fatal("-%c needs a value; see decode -h", optopt);
+    } else if (optopt) {
+      fatal("unknown argument '-%c'; see decode -h", optopt);
     } else {
-      path = argv[i];
+      fatal("unknown argument '%s'; see decode -h", argv[optind - 1]);
     }
   }
+  if (argc - optind > 1)
+    fatal("one file at a time, but '%s' and '%s' are given; see decode -h", argv[optind], argv[optind + 1]);
+  const char *path = optind < argc ? argv[optind] : nullptr;
 
   const bool from_stdin = !path || strcmp(path, "-") == 0;
   const std::string name = from_stdin ? "standard input" : path;

@@ -57,8 +57,9 @@ END
 
 help_build() {
   cat <<'END'
-usage: ./run.sh build [make target]
+usage: ./run.sh build [make target] [OUT=run]
 Installs what is missing, then runs make: the target named, else runomp, or runfast where the compiler has no OpenMP.
+  OUT=run                 the program to write
   GPU=amd|nvidia|host     the back end (default: what this machine has)
   GPU_ARCH=gfx90a,...     the architectures to build for
 END
@@ -86,12 +87,18 @@ END
 help_bench() {
   cat <<'END'
 usage: ./run.sh bench [model.bin] [--json FILE]
+       ./run.sh bench --kernel NAME|help [--rows N] [model.bin] [--position P] [--steps N] [--json FILE]
 Builds build/bench and runs decoding steps of 1, 32, 512 and as many requests at a time as fit, from position 512 on (or half of
 what the model has). Prints one table end to end (time of a step, tokens a second, bytes a step must read
 against the measured copy bandwidth, rate of the products) and one by operation for each number of requests.
 Without a model it makes one in build/bench-models: of 20b's shape, 84 GB, if a GPU has room for it and the disk too; else 7m;
 on the host back end tiny. It stays there for the next time; "./run.sh clean" removes it.
   --json FILE   also writes the figures to FILE: what to send
+  --kernel NAME times one kernel by itself on random values, at the shape of gpt-oss-20b, or of model.bin, of which only the
+                header is read: median milliseconds of N launches (--steps, default 128) that take turns with buffers of 512 MB
+                together, so that no cache holds them; the bytes that a launch must move, their share of the measured copy
+                bandwidth, and the rate of what it computes. "--kernel help" lists the kernels.
+                --rows N: rows (tokens) of a step, default 1; --position P: where they stand, default 512
   GPU=amd|nvidia|host, GPU_ARCH=gfx90a,..., HIP_DEVICE_ID=N, GETP_BATCH=N and GETP_FAST=1 as for ./run
 END
 }
@@ -118,20 +125,7 @@ which downloads it. All give the same file.
 END
 }
 
-help_eval() {
-  cat <<'END'
-usage: ./run.sh eval OUTPUT REFERENCES [-z tokenizer.bin] [--thresholds FILE] [--json FILE] [--bert-model FOLDER]
-       ./run.sh eval --self MODEL OUTPUT [-i input.txt] [-n STEPS] [--first N] [-z tokenizer.bin] ...
-Compares an output.txt with references, another one: tokens before the first that differs, requests that are equal, F1 of the
-tokens, METEOR (with -z), BERTScore (with a model on disk), distinct tokens, repetition, length; a table, and all figures as JSON.
-Exit code 1 if a mean misses its threshold, 2 on files that do not belong together: nothing is scored then.
-  --self MODEL  makes the references with the CPU reference, for the first N requests of the input (default 4);
-                a token of gpt-oss-20b reads 14 GB of weights, so give a small N, and the -n of OUTPUT small too
-  -i, -n, -z    what OUTPUT was made with (-i: default data/input.txt; -n: 1024, as for ./run, 0: all positions;
-                -z: tokenizer.bin beside the model)
-  --thresholds  JSON, lowest means: {"equal": 0.99, "length": [0.9, 1.1]}
-END
-}
+help_eval() { exec "$PYTHON" "$ROOT/tools/evaluate.py" -h; }
 
 help_decode() {
   cat <<'END'
@@ -282,7 +276,11 @@ cmd_help() { help_help; }
 cmd_build() {
   set_up build
   warn_idle_card
-  if [[ $# == 0 ]]; then set -- "$(fast_target "${GPU-}")"; fi
+  local word target=''
+  for word in "$@"; do
+    [[ $word == *=* ]] || target=$word # OUT=build/mine alone names none
+  done
+  [[ -n $target ]] || set -- "$(fast_target "${GPU-}")" "$@"
   build_with "$@"
 }
 
@@ -504,8 +502,22 @@ cmd_parity() {
   exec "$ROOT/build/parity" "$model" "${tokenizer:-$(dirname "$model")/tokenizer.bin}" "$input" "${rest[@]}"
 }
 
+build_bench() {
+  local openmp=()
+  set_up build
+  warn_idle_card
+  if [[ $(fast_target "${GPU-}") == runfast ]]; then openmp=(OPENMP=); fi
+  build_with build/bench "${openmp[@]}" >&2
+}
+
 cmd_bench() {
-  local model='' json=() openmp=() backend shape free steps=32 positions position
+  local model='' json=() backend shape free steps=32 positions position word
+  for word in "$@"; do
+    if [[ $word == --kernel || $word == --kernel=* ]]; then
+      build_bench
+      exec "$ROOT/build/bench" "$@"
+    fi
+  done
   while [[ $# -gt 0 ]]; do
     case $1 in
       --json)
@@ -523,10 +535,7 @@ cmd_bench() {
     esac
   done
   [[ -z $model || -f $model ]] || die "bench: no model file '$model'"
-  set_up build
-  warn_idle_card
-  if [[ $(fast_target "${GPU-}") == runfast ]]; then openmp=(OPENMP=); fi
-  build_with build/bench "${openmp[@]}" >&2
+  build_bench
   backend=$(build_with -s backend)
   # The host back end is no match for a GPU's defaults.
   if [[ $backend == host* ]]; then
@@ -581,58 +590,7 @@ cmd_export_tokenizer() {
 
 cmd_eval() {
   local die_status=2 # 1: a threshold was missed
-  local model='' input=$ROOT/data/input.txt steps=1024 first='' tokenizer='' files=() options=() own=''
-  while [[ $# -gt 0 ]]; do
-    case $1 in
-      --self | -i | -n | --first | -z | --thresholds | --json | --bert-model)
-        [[ -n ${2-} ]] || die "eval: $1 needs a value; see ./run.sh eval -h"
-        case $1 in
-          --self) model=$2 ;;
-          -i) input=$2 own+=" $1" ;;
-          -n) steps=$2 own+=" $1" ;;
-          --first) first=$2 own+=" $1" ;;
-          -z) tokenizer=$2 ;;
-          *) options+=("$1" "$2") ;;
-        esac
-        shift
-        ;;
-      -*) die "eval: unknown argument '$1'; see ./run.sh eval -h" ;;
-      *) files+=("$1") ;;
-    esac
-    shift
-  done
-  if [[ -z $model ]]; then
-    [[ -z $own ]] || die "eval:$own: only with --self; see ./run.sh eval -h"
-    [[ ${#files[@]} == 2 ]] || die "eval: give an output and its references; see ./run.sh eval -h"
-    python_tool evaluate "${files[@]}" "${options[@]}" ${tokenizer:+-z "$tokenizer"}
-  fi
-
-  # All that can be wrong is looked at before the reference, which takes its time.
-  [[ ${#files[@]} == 1 ]] || die "eval: with --self give one output; see ./run.sh eval -h"
-  [[ -f $input ]] || die "eval: no input $input; name it with -i"
-  local requests dir
-  requests=$(head -n 1 "$input" | tr -d '\r')
-  [[ $requests =~ ^[1-9][0-9]{0,8}$ ]] || die "eval: $input: its first line is not the number of requests"
-  first=${first:-$((requests < 4 ? requests : 4))}
-  [[ $first =~ ^[1-9][0-9]{0,8}$ && $first -le $requests ]] || die "eval: --first $first of the $requests requests of $input"
-  [[ -f $model ]] || die "eval: no model $model"
-  tokenizer=${tokenizer:-$(dirname "$model")/tokenizer.bin}
-  options+=(-z "$tokenizer" --first "$first" --requests "$requests")
-  (python_tool evaluate "${files[0]}" "$input" --check "${options[@]}")
-  set_up build
-  mkdir -p "$ROOT/build"
-  dir=$(mktemp -d "$ROOT/build/eval.XXXXXX") # of this run alone
-  # shellcheck disable=SC2064  # the folder of now
-  trap "rm -rf '$dir'" EXIT
-  build_with -s "$(fast_target host)" GPU=host OUT="$dir/run_reference" DEFINES=-DGETP_REFERENCE >/dev/null
-  {
-    say "$first"
-    sed -n "2,$((first + 1))p" "$input"
-  } >"$dir/input.txt"
-  say "eval: the first $first requests of $input on the CPU reference"
-  "$dir/run_reference" "$model" -z "$tokenizer" -m getp -i "$dir/input.txt" -o "$dir/references.txt" -n "$steps" \
-    >"$dir/run.log" || die "eval: the CPU reference failed"
-  (python_tool evaluate "${files[0]}" "$dir/references.txt" "${options[@]}")
+  python_tool evaluate "$@"
 }
 
 cmd_decode() {

@@ -51,18 +51,6 @@ def test_figures(folder):
     assert figures["summary"]["prefix_tokens"] == {"mean": pytest.approx(4 / 3), "median": 1, "least": 0, "most": 3}
 
 
-def test_the_first_alone(folder):
-    (folder / "references.txt").write_text("0 1 2\n0 1\n")
-    done = run(folder, "output.txt", "references.txt", "--first", "2", "--requests", "3")
-    assert done.returncode == 0 and "2 requests, 1 fully equal" in done.stdout
-
-
-def test_a_check_scores_nothing(folder):
-    (folder / "references.txt").write_text("not ids")
-    done = run(folder, "output.txt", "references.txt", "--check", "--json", "out.json", "--first", "2", "--requests", "3")
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "") and not (folder / "out.json").exists()
-
-
 def test_results_do_not_replace_what_is_read(folder):
     before = (folder / "references.txt").read_text()
     done = run(folder, "output.txt", "references.txt", "--json", "references.txt")
@@ -125,11 +113,13 @@ def test_thresholds(folder):
     (lambda f: (f / "t.json").write_text('{"f1": "0.5"}'), ["--thresholds", "t.json"], "f1"),
     (lambda f: (f / "t.json").write_text('{"f1": true}'), ["--thresholds", "t.json"], "f1"),
     (lambda f: (f / "t.json").write_text("[" * 100000), ["--thresholds", "t.json"], "no JSON"),
-    (lambda f: None, ["--check", "--first", "2", "--requests", "4"], "3 requests, not 4"),
-    (lambda f: (f / "output.txt").write_text("0\n9\n1\n"), ["--check", "-z", "tokenizer.bin"], "line 2: token id 9"),
     (lambda f: None, ["--bert-model", "."], "-z"),
-    (lambda f: None, ["--first", "3", "--requests", "4"], "3 requests, not 4"),
-    (lambda f: None, ["--first", "2", "--requests", "3"], "2 requests, references.txt 3"),
+    (lambda f: None, ["--first", "2"], "--first: only with --self"),
+    (lambda f: None, ["-n", "2"], "-n: only with --self"),
+    (lambda f: None, ["-i", "input.txt"], "-i: only with --self"),
+    (lambda f: None, ["third.txt"], "an output and its references"),
+    (lambda f: None, ["--first"], "--first: expected one argument"),
+    (lambda f: None, ["-q"], "unrecognized arguments: -q"),
     (lambda f: (f / "output.txt").write_text("0\n" + "9" * 5000 + "\n1\n"), [], "line 2"),
     (lambda f: (f / "tokenizer.bin").write_bytes(b""), ["-z", "tokenizer.bin"], "no tokenizer.bin"),
     (lambda f: None, ["--json", "nowhere/out.json"], "nowhere"),
@@ -140,6 +130,115 @@ def test_faults(folder, change, arguments, expected):
     assert done.returncode == 2 and done.stdout == ""
     assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1 and expected in done.stderr
     assert not (folder / "out.json").exists()
+
+
+# ---- --self, with a program that stands in for ./run --cpu
+
+
+@pytest.fixture
+def own(folder):
+    """A model, an input of three requests, and a program that says what it was asked and answers with two references."""
+    (folder / "model.bin").write_text("a model")
+    (folder / "input.txt").write_bytes(b"\xef\xbb\xbf3 \r\none\ntwo\n\xff")
+    (folder / "answer.txt").write_text("0 1 2\n0 1\n")
+    program(folder, 'echo "$*" >asked; cat "$8" >seen; cat answer.txt >"${10}"; echo warning >&2')
+    return folder
+
+
+def program(folder, body):
+    (folder / "run").write_text(f"#!/bin/sh\ncd '{folder}'\n{body}\n")
+    (folder / "run").chmod(0o755)
+
+
+SELF = ["--self", "model.bin", "output.txt", "-i", "input.txt", "--program", "run"]
+
+
+def test_references_of_its_own(own):
+    done = run(own, *SELF, "--first", "2", "-n", "7")
+    assert done.returncode == 0 and "2 requests, 1 fully equal" in done.stdout and "meteor" in done.stdout
+    assert done.stderr == "warning\n"
+    model, _, tokenizer, _, mode, cpu, _, input_path, _, _, _, steps = (own / "asked").read_text().split()
+    assert (model, tokenizer, mode, cpu, steps) == ("model.bin", "tokenizer.bin", "getp", "--cpu", "7")
+    assert not Path(input_path).parent.exists() and (own / "seen").read_bytes() == b"2\none\ntwo\n"
+
+
+def test_all_of_fewer_than_four_by_default(own):
+    (own / "answer.txt").write_text("0 1 2\n0 1\n2\n")
+    done = run(own, *SELF)
+    assert done.returncode == 0 and "3 requests, 1 fully equal" in done.stdout
+    assert (own / "asked").read_text().endswith(" -n 1024\n") and (own / "seen").read_bytes() == b"3\none\ntwo\n\xff\n"
+
+
+@pytest.mark.parametrize("change, arguments, expected", [
+    (lambda f: (f / "input.txt").write_text("three\none\n"), [], "not the number of requests"),
+    (lambda f: (f / "input.txt").write_text("4\none\ntwo\nthree\n"), [], "4 requests, says its first line, but there are 3"),
+    (lambda f: (f / "input.txt").unlink(), [], "input.txt"),
+    (lambda f: (f / "model.bin").unlink(), [], "model.bin: no such file"),
+    (lambda f: (f / "run").unlink(), [], "run: no such file"),
+    (lambda f: (f / "tokenizer.bin").unlink(), [], "tokenizer.bin"),
+    (lambda f: (f / "output.txt").write_text("0\n"), [], "1 requests, not 3"),
+    (lambda f: (f / "output.txt").write_text("0\n9\n1\n"), [], "line 2: token id 9"),
+    (lambda f: None, ["--first", "4"], "--first 4 of the 3 requests"),
+    (lambda f: None, ["--first", "0"], "--first"),
+    (lambda f: None, ["--first", "x"], "--first: 'x'"),
+    (lambda f: None, ["-n", "-1"], "-n"),
+    (lambda f: None, ["-n", "1e3"], "-n: '1e3'"),
+    (lambda f: None, ["references.txt"], "one output"),
+    (lambda f: None, ["--json", "input.txt"], "would replace"),
+    (lambda f: None, ["--json", "model.bin"], "would replace"),
+    (lambda f: None, ["--thresholds", "absent.json"], "absent.json"),
+    (lambda f: (f / "run").chmod(0o644), [], "run: Permission denied"),
+])
+def test_faults_come_before_the_reference(own, change, arguments, expected):
+    change(own)
+    before = (own / "input.txt").read_bytes() if (own / "input.txt").exists() else None
+    done = run(own, *SELF, *arguments)
+    assert done.returncode == 2 and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1, done.stderr
+    assert expected in done.stderr and not (own / "asked").exists()
+    assert before == ((own / "input.txt").read_bytes() if before is not None else None)
+
+
+def test_a_reference_that_fails(own):
+    program(own, "echo 'warning: late' >&2; echo 'error: not a model' >&2; exit 1")
+    done = run(own, *SELF)
+    assert (done.returncode, done.stderr) == (2, "error: the CPU reference failed: error: not a model\n")
+    program(own, "kill -9 $$")
+    done = run(own, *SELF)
+    assert (done.returncode, done.stderr) == (2, "error: the CPU reference failed: exit code -9\n")
+    program(own, 'echo 0 >"${10}"')
+    done = run(own, *SELF)
+    assert done.returncode == 2 and "has 3 requests, the CPU reference 1: nothing is scored" in done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_ends_the_reference_too(own, number):
+    program(own, 'echo "$8" >asked.part; sleep 60 & echo $$ $! >>asked.part; mv asked.part asked; wait')
+    process = subprocess.Popen([sys.executable, ROOT / "tools/evaluate.py", *SELF], cwd=own, stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE, text=True, start_new_session=True)
+    for _ in range(600):
+        if (own / "asked").exists():
+            break
+        time.sleep(0.05)
+    input_path, *children = (own / "asked").read_text().split()
+    process.send_signal(number)
+    _, error = process.communicate(timeout=20)
+    assert (process.returncode, error) == (130, "error: interrupted; nothing was scored\n")
+    assert not Path(input_path).parent.exists()
+    for _ in range(100):
+        if not any(alive(child) for child in children):
+            return
+        time.sleep(0.05)
+    raise AssertionError("the reference outlives its parent")
+
+
+def alive(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z"
+    except OSError:
+        return False
+
+
+# ---- interruptions and BERTScore
 
 
 def long_texts(folder):

@@ -26,11 +26,18 @@ def test_tiny_agrees_at_every_step(parity, tiny):
     assert len(re.findall(r"^[a-z0-9()\- ]+ +[0-9.e+-]+ +[0-9.e+-]+$", done.stdout, re.M)) == 18, "a row for each stage"
 
 
-@pytest.mark.parametrize("arguments", [[], ["a", "b"], ["a", "b", "c", "--steps"], ["a", "b", "c", "--steps", "0"],
-                                       ["a", "b", "c", "--stages", "3"]])
-def test_bad_arguments_are_refused(parity, arguments):
+@pytest.mark.parametrize("arguments, message", [
+    ([], "give a model, a tokenizer and an input"),
+    (["a", "b"], "give a model, a tokenizer and an input"),
+    (["a", "b", "c", "--steps"], "--steps needs a value"),
+    (["a", "b", "c", "--steps", "0"], "--steps '0': expected a number from 1 "),
+    (["a", "b", "c", "--steps", "3x"], "--steps '3x'"),
+    (["a", "b", "c", "--stages", "3"], "unknown argument '--stages'"),
+])
+def test_bad_arguments_are_refused(parity, arguments, message):
     done = parity(*arguments)
-    assert done.returncode == 1 and done.stderr.startswith("usage: parity")
+    assert done.returncode == 1 and done.stdout == ""
+    assert done.stderr.startswith("parity: ") and done.stderr.count("\n") == 1 and message in done.stderr
 
 
 def test_prompts_that_do_not_fit_are_an_error(parity, tiny):

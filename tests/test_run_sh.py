@@ -380,6 +380,88 @@ def test_bench_refuses_bad_options_in_one_line(tiny, arguments, message):
     assert done.stderr.startswith("bench: ") and done.stderr.count("\n") == 1 and message in done.stderr
 
 
+KERNELS = ("embedding rmsnorm rmsnorm_experts qkv rope attention attention_window split w_o router topk expert_tiles mlp1 "
+           "swiglu mlp2 unembedding argmax").split()
+
+
+@pytest.fixture(scope="module")
+def bench(tiny):
+    """Runs build/bench; the shape is tiny's, by its header alone."""
+    subprocess.run(["make", "-s", "build/bench", "GPU=host"], cwd=ROOT, check=True)
+    header = tiny.model.parent / "header.bin"
+    header.write_bytes(tiny.model.read_bytes()[:60])
+
+    def run(*arguments, shape=header):
+        return subprocess.run([ROOT / "build/bench", *map(str, arguments), shape], capture_output=True, text=True)
+
+    return run
+
+
+def test_the_kernels_are_listed(bench):
+    listed = bench("--kernel", "help")
+    assert listed.returncode == 0 and [line.split()[0] for line in listed.stdout.splitlines()] == KERNELS
+    unknown = bench("--kernel", "relu")
+    assert unknown.returncode == 1 and unknown.stdout == "" and unknown.stderr.count("\n") == 1
+    assert unknown.stderr.startswith("bench: no kernel 'relu'; there are " + ", ".join(KERNELS))
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_one_kernel(bench, name, tmp_path):
+    """Bytes and operations against what tiny's shape says, for five rows at position 80."""
+    rows, hidden, attention, kv, experts, chosen, inner, vocab, window, seen = 5, 96, 192, 64, 8, 4, 96, 512, 24, 81
+    done = bench("--kernel", name, "--rows", rows, "--position", seen - 1, "--steps", 3, "--json", tmp_path / "out.json")
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    figures = json.loads((tmp_path / "out.json").read_text())
+    assert (figures["kernel"], figures["backend"], figures["rows"], figures["position"]) == (name, "host", rows, seen - 1)
+    assert (figures["launches"], figures["buffers"]) == (3, 3) and figures["launched"]
+    assert figures["copy_bytes_per_second"] > 0 and figures["ms"] >= figures["least_ms"] > 0 and figures["bytes"] > 0
+    assert figures["bytes_per_second"] == pytest.approx(figures["bytes"] / figures["ms"] * 1e3, rel=1e-3)
+    assert figures["tflops"] == pytest.approx(figures["flops"] / figures["ms"] / 1e9, rel=1e-3)
+
+    matrices = {"qkv": (hidden, attention + 2 * kv), "w_o": (attention, hidden), "router": (hidden, experts),
+                "mlp1": (hidden, 2 * inner), "mlp2": (inner, hidden), "unembedding": (hidden, vocab)}
+    floats = {"embedding": 2 * hidden, "rmsnorm": 5 * hidden, "rmsnorm_experts": (4 + chosen) * hidden,
+              "rope": 2 * (attention + 2 * kv), "attention": 2 * seen * kv + 2 * attention,
+              "attention_window": 2 * window * kv + 2 * attention, "split": 2 * attention, "topk": experts + 2 * chosen,
+              "expert_tiles": 2 * chosen, "swiglu": 3 * chosen * inner, "argmax": vocab}
+    if name in matrices:
+        n, d = matrices[name]
+        outputs = rows * (chosen if name.startswith("mlp") else 1)
+        inputs = outputs if name == "mlp2" else rows
+        of_weights = figures["bytes"] - 4 * inputs * n - 4 * outputs * d  # two terms of two bytes; sums in FP32
+        used = of_weights / (2 * ((d + 15) // 16 * 16) * n + 4 * d)
+        assert used == pytest.approx(round(used)) and 1 <= round(used) <= (experts if name.startswith("mlp") else 1)
+        assert figures["flops"] == 2 * 2 * outputs * n * d
+    else:
+        assert figures["bytes"] == 4 * rows * floats[name]
+        assert figures["flops"] == {"attention": 4 * rows * seen * attention,
+                                    "attention_window": 4 * rows * window * attention}.get(name, 0)
+    row = next(line for line in done.stdout.splitlines() if re.match(r" +[\d.]+ +[\d.]+ ", line)).split()
+    assert float(row[0]) == pytest.approx(figures["ms"], abs=1e-4) and len(row) == (7 if figures["flops"] else 5)
+
+
+@pytest.mark.parametrize("arguments, message", [
+    (["--kernel", "rope", "--rows", "0"], "--rows '0': expected a number from 1 to 32768"),
+    (["--kernel", "rope", "--batch", "2"], "do not go with --kernel"),
+    (["--kernel", "rope", "--cpu-steps", "2"], "do not go with --kernel"),
+    (["--rows", "2"], "--rows goes with --kernel"),
+    (["--kernel", "attention", "--position", "160"], "the model's sequences have 160 positions"),
+])
+def test_one_kernel_refuses_bad_options_in_one_line(bench, arguments, message):
+    done = bench(*arguments)
+    assert done.returncode == 1 and done.stdout == ""
+    assert done.stderr.startswith("bench: ") and done.stderr.count("\n") == 1 and message in done.stderr
+
+
+def test_one_kernel_by_the_front_door(tiny, tmp_path):
+    environment = {**os.environ, "GPU": "host"}
+    done = run_sh("bench", tiny.model, "--kernel", "rope", "--rows", "2", "--steps", "3", env=environment)
+    assert done.returncode == 0 and "rope (rope), 2 rows at position 80" in done.stdout, done.stdout + done.stderr
+    (tmp_path / "short.bin").write_bytes(b"1234")
+    done = run_sh("bench", "--kernel=rope", tmp_path / "short.bin", env=environment)
+    assert done.returncode == 1 and "less than its 60-byte header" in done.stderr
+
+
 # ---- the demo itself
 
 
@@ -423,14 +505,25 @@ def graded(tmp_path_factory):
     return folder
 
 
+def test_eval_has_one_help():
+    done = run_sh("eval", "-h")
+    tool = subprocess.run([sys.executable, ROOT / "tools/evaluate.py", "-h"], capture_output=True, text=True)
+    assert done.returncode == tool.returncode == 0 and done.stderr == ""
+    assert done.stdout.startswith("usage: ./run.sh eval OUTPUT REFERENCES") and done.stdout.split() == tool.stdout.split()
+
+
+BUILT = ["--program", ROOT / "build/tests/run"]
+
+
 def evaluated(folder, *arguments):
     return subprocess.run([ROOT / "run.sh", "eval", *arguments], cwd=folder, capture_output=True, text=True)
 
 
 def test_eval_against_the_reference_in_any_order(graded):
+    """Built for it, or a program that is there."""
     pytest.importorskip("nltk")
     for arguments in (["--self", "model.bin", "output.txt", "--first", "3", "--json", "a.json"],
-                      ["--json", "a.json", "--first", "3", "output.txt", "--self", "model.bin"]):
+                      ["--json", "a.json", "--first", "3", "output.txt", *BUILT, "--self", "model.bin"]):
         done = evaluated(graded, *arguments, "-i", "input.txt", "-n", "32")
         assert done.returncode == 0, done.stderr
         assert "3 requests, 3 fully equal" in done.stdout
@@ -443,7 +536,7 @@ def test_two_evals_at_once(graded):
     (graded / "two.txt").write_text("\n".join(["2", *(graded / "input.txt").read_text().splitlines()[1:3]]))
     (graded / "of-two.txt").write_text("\n".join((graded / "output.txt").read_text().splitlines()[:2]))
     arguments = [["of-two.txt", "-i", "two.txt"], ["output.txt", "-i", "input.txt"]]
-    running = [subprocess.Popen([ROOT / "run.sh", "eval", "--self", "model.bin", *each, "-n", "32"], cwd=graded,
+    running = [subprocess.Popen([ROOT / "run.sh", "eval", "--self", "model.bin", *each, *BUILT, "-n", "32"], cwd=graded,
                                 stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for each in arguments]
     for process, expected in zip(running, ["2 requests, 2 fully equal", "4 requests, 4 fully equal"]):
         out, error = process.communicate()
@@ -460,11 +553,11 @@ def test_two_evals_at_once(graded):
     (["--self", "model.bin", "output.txt", "--json", "nowhere/out.json"], "nowhere"),
     (["--self", "model.bin", "output.txt", "-z", "absent.tok"], "absent.tok"),
     (["--self", "model.bin", "output.txt", "--first", "9"], "--first 9"),
-    (["--self", "model.bin", "output.txt", "--first", "x"], "--first x"),
+    (["--self", "model.bin", "output.txt", "--first", "x"], "--first: 'x'"),
     (["output.txt", "references.txt", "-n", "3"], "only with --self"),
     (["output.txt"], "references"),
-    (["--first"], "needs a value"),
-    (["-q"], "'-q'"),
+    (["--first"], "--first: expected one argument"),
+    (["-q"], "-q"),
 ])
 def test_eval_says_what_is_wrong_before_the_reference(graded, arguments, expected):
     pytest.importorskip("nltk")

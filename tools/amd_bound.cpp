@@ -5,17 +5,19 @@
 #include <map>
 #include <string>
 
-#include "../fatal.hpp"
 #include "../hip/kernels/attention.hip"
 #include "../hip/kernels/matmul.hip"
+#include "arguments.hpp"
+#include "shapes.hpp"
 
 using namespace getp_hip;
 
 namespace {
 
-constexpr int kLayers = 24, kHidden = 2880, kHeads = 64, kKvHeads = 8, kHeadDim = 64, kExperts = 32, kChosen = 4;
-constexpr int kQ = kHeads * kHeadDim, kKv = kKvHeads * kHeadDim, kVocab = 201088;
-constexpr int kWindow = 128, kSeen = 512;  // positions: requests of 1,024 steps see 512 on average
+constexpr int kLayers = k20b.n_layers, kHidden = k20b.hidden_dim, kHeads = k20b.n_attn_heads, kHeadDim = k20b.head_dim;
+constexpr int kKvHeads = k20b.n_kv_heads, kExperts = k20b.n_experts, kChosen = k20b.experts_per_token;
+constexpr int kQ = kHeads * kHeadDim, kKv = kKvHeads * kHeadDim, kVocab = k20b.vocab_size;
+constexpr int kWindow = k20b.sliding_window, kSeen = 512;  // positions: requests of 1,024 steps see 512 on average
 
 template <class T>
 T *zeros(size_t count) {
@@ -85,14 +87,17 @@ void run_attention(int window, int batch) {
 }  // namespace
 
 int main(int argc, char **argv) {
-  if (argc != 4) fatal("usage: amd_bound PRODUCT|ATTENTION ROWS TERMS");
-  const std::string what = argv[1];
-  const int rows = atoi(argv[2]), terms = atoi(argv[3]);
+  const Arguments arguments("usage: amd_bound PRODUCT|ATTENTION ROWS TERMS");
+  const std::vector<std::string> operands = arguments.parse(argc, argv, {});
+  if (operands.size() != 3) arguments.refuse("give a product or attention, rows and terms");
+  const std::string &what = operands[0];
+  const int rows = Argument{arguments, "ROWS", operands[1]}.number(1, 1 << 20);
+  const int terms = Argument{arguments, "TERMS", operands[2]}.number(1, 2);
   if (what == "attention_window" || what == "attention_all")
     run_attention(what == "attention_all" ? 0 : kWindow, rows);
   else if (kProducts.count(what))
     run_product(kProducts.at(what), rows, terms);
   else
-    fatal("amd_bound: no product '%s'", argv[1]);
+    arguments.refuse("no product '" + what + "'");
   HIP_CHECK(hipDeviceSynchronize());
 }

@@ -1,17 +1,22 @@
 // Speed of the engine's steps against the copy bandwidth of the same device in the same run.
 //   bench MODEL [--batch N,N,...=1] [--position N=0] [--steps N=128] [--kernels 0|1] [--cpu-steps N=0] [--json FILE]
+//   bench --kernel NAME [--rows N=1] [MODEL] [--position N] [--steps N=128] [--json FILE]
 //   bench --memory                                            the bytes that are free on the device
 // For each batch size (0: as many requests as fit) runs `steps` decoding steps, all requests from the same position on,
 // each feeding the argmax of the step before; keys and values of earlier positions are drawn at random. Says the time
 // of a step, tokens a second, what share of the measured copy bandwidth the bytes make that a step must read, and the
 // rate of its products, both terms counted. --kernels 1: time by operation, of further steps. --cpu-steps: also runs
 // the CPU's forward from position 0 and compares argmaxes. --json: the same figures for machines.
+// --kernel: one kernel by itself (kernel_cases.hpp) at gpt-oss-20b's shape, or that of MODEL, of which only the header
+// is read; `steps` launches that take turns with as many buffers as no cache holds.
 #define TESTING
 #include "../run.cpp"
 
+#include "arguments.hpp"
+#include "kernel_cases.hpp"
+#include "shapes.hpp"
 #include "summation_orders.hpp"
 
-#include <cctype>
 #include <chrono>
 #include <random>
 #include <string>
@@ -24,18 +29,15 @@ double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
-// Device to device, bytes read plus bytes written a second: the best of ten copies of at most 4 GB.
-double copy_bandwidth() {
-  size_t free_bytes = 0, total = 0;
-  HIP_CHECK(hipMemGetInfo(&free_bytes, &total));
-  const size_t bytes = std::min<size_t>(size_t(4) << 30, free_bytes / 32);
+// Device to device, bytes read plus bytes written a second: the best of several copies.
+double copy_bandwidth(size_t bytes, int copies) {
   char *from = gpu::device_alloc<char>(bytes), *to = gpu::device_alloc<char>(bytes);
   HIP_CHECK(hipMemset(from, 1, bytes));
   hipEvent_t start, stop;
   HIP_CHECK(hipEventCreate(&start));
   HIP_CHECK(hipEventCreate(&stop));
   double best = 0;
-  for (int i = 0; i < 10; i++) {
+  for (int i = 0; i < copies; i++) {
     float milliseconds = 0;
     HIP_CHECK(hipEventRecord(start, nullptr));
     HIP_CHECK(hipMemcpyAsync(to, from, bytes, hipMemcpyDeviceToDevice, nullptr));
@@ -49,6 +51,15 @@ double copy_bandwidth() {
   gpu::device_free(from, bytes);
   gpu::device_free(to, bytes);
   return best;
+}
+
+// By ten copies of at most 4 GB, but none of more than 10 ms: the host back end would copy for seconds.
+double copy_bandwidth() {
+  size_t free_bytes = 0, total = 0;
+  HIP_CHECK(hipMemGetInfo(&free_bytes, &total));
+  const size_t most = std::min<size_t>(size_t(4) << 30, free_bytes / 32), least = std::min<size_t>(64 << 20, most);
+  const size_t in_10_ms = (size_t)(copy_bandwidth(least, 2) / 2 * 0.01);
+  return copy_bandwidth(std::clamp(in_10_ms, least, most), 10);
 }
 
 // Bytes a step of `rows` requests at position pos must read: every weight it uses once (experts: as many as so many
@@ -110,6 +121,15 @@ void time_launch(const char *kernel, dim3, hipStream_t stream, bool after) {
   HIP_CHECK(hipEventRecord(after ? launches.back().after : launches.back().before, stream));
 }
 
+// Of a launch that has ended; frees its events.
+float take_milliseconds(const Launch &launch) {
+  float milliseconds = 0;
+  HIP_CHECK(hipEventElapsedTime(&milliseconds, launch.before, launch.after));
+  HIP_CHECK(hipEventDestroy(launch.before));
+  HIP_CHECK(hipEventDestroy(launch.after));
+  return milliseconds;
+}
+
 // "(rmsnorm_kernel<512>)" as "rmsnorm".
 std::string kernel_name(const char *expression) {
   const char *begin = expression + (*expression == '(');
@@ -129,12 +149,8 @@ struct Operation {
 std::vector<Operation> take_launches(int steps, const Products &products) {
   std::vector<Operation> sums;
   int product = 0;
-  for (Launch &launch : launches) {
-    float milliseconds = 0;
-    HIP_CHECK(hipEventElapsedTime(&milliseconds, launch.before, launch.after));
-    HIP_CHECK(hipEventDestroy(launch.before));
-    HIP_CHECK(hipEventDestroy(launch.after));
-    Operation one{kernel_name(launch.kernel), milliseconds, 1};
+  for (const Launch &launch : launches) {
+    Operation one{kernel_name(launch.kernel), take_milliseconds(launch), 1};
     if (one.name.compare(0, 3, "mat") == 0) {  // matmul_*, matvec
       const bool last = product == products.layers * Products::kOfLayer;
       one.operations = last ? products.unembedding : products.operations[product % Products::kOfLayer];
@@ -232,60 +248,60 @@ void write_json(FILE *file, const std::string &header, const std::vector<Result>
   fprintf(file, "]}\n");
 }
 
-constexpr const char *kUsage =
+constexpr const char *kHelp =
     "usage: bench MODEL [--batch N,N,...=1] [--position N=0] [--steps N=128] [--kernels 0|1] [--cpu-steps N=0] "
-    "[--json FILE], or bench --memory";
+    "[--json FILE], or bench --kernel NAME|help [--rows N=1] [MODEL] [--position N] [--steps N=128] [--json FILE], or "
+    "bench --memory";
 
-[[noreturn]] void refuse(const std::string &what) {
-  fprintf(stderr, "bench: %s; %s\n", what.c_str(), kUsage);
-  exit(1);
-}
+struct Options : Arguments {
+  std::string model, json, kernel;
+  std::vector<int> batches;
+  int position = -1, steps = 128, kernels = 0, cpu_steps = 0, rows = 0;
+  bool memory = false;
 
-// A whole number from `low` to `high` that ends at `end`.
-int number(const std::string &option, const std::string &text, int low, int high) {
-  char *end = nullptr;
-  errno = 0;
-  const long value = strtol(text.c_str(), &end, 10);
-  if (text.empty() || !isdigit((unsigned char)text[0]) || *end || errno || value < low || value > high)
-    refuse(option + " '" + text + "': expected a number from " + std::to_string(low) + " to " + std::to_string(high));
-  return (int)value;
-}
-
-struct Options {
-  std::string model, json;
-  std::vector<int> batches = {1};
-  int position = 0, steps = 128, kernels = 0, cpu_steps = 0;
-
-  Options(int argc, char **argv) {
-    for (int i = 1; i < argc; i++) {
-      const std::string option = argv[i];
-      if (option[0] != '-') {
-        if (!model.empty()) refuse("one model at a time, not also '" + option + "'");
-        model = option;
-        continue;
+  Options(int argc, char **argv) : Arguments(kHelp) {
+    constexpr int kMost = INT_MAX / 2;
+    const auto take_batches = [&](const Argument &value) {
+      batches.clear();
+      for (size_t begin = 0, end; begin <= value.text.size(); begin = end + 1) {
+        end = std::min(value.text.find(',', begin), value.text.size());
+        batches.push_back(Argument{*this, value.name, value.text.substr(begin, end - begin)}.number(0, 32768));
       }
-      const bool known = option == "--batch" || option == "--position" || option == "--steps" ||
-                         option == "--kernels" || option == "--cpu-steps" || option == "--json";
-      if (!known) refuse("unknown argument '" + option + "'");
-      if (++i == argc) refuse(option + " needs a value");
-      const std::string value = argv[i];
-      if (option == "--batch") {
-        batches.clear();
-        for (size_t begin = 0, end; begin <= value.size(); begin = end + 1) {
-          end = std::min(value.find(',', begin), value.size());
-          batches.push_back(number(option, value.substr(begin, end - begin), 0, 32768));
-        }
-      } else if (option == "--json") {
-        if (value.empty()) refuse("--json needs a file name");
-        json = value;
-      } else if (option == "--kernels") {
-        kernels = number(option, value, 0, 1);
-      } else {
-        int &to = option == "--position" ? position : option == "--steps" ? steps : cpu_steps;
-        to = number(option, value, option == "--steps", INT_MAX / 2);
-      }
-    }
-    if (model.empty()) refuse("which model?");
+    };
+    const auto operands = parse(argc, argv,
+                                {{"batch", take_batches},
+                                 {"position", [&](const Argument &value) { position = value.number(0, kMost); }},
+                                 {"steps", [&](const Argument &value) { steps = value.number(1, kMost); }},
+                                 {"kernels", [&](const Argument &value) { kernels = value.number(0, 1); }},
+                                 {"cpu-steps", [&](const Argument &value) { cpu_steps = value.number(0, kMost); }},
+                                 {"json", &json},
+                                 {"kernel", &kernel},
+                                 {"rows", [&](const Argument &value) { rows = value.number(1, 32768); }},
+                                 {"memory", &memory}});
+    if (operands.size() > 1) refuse("one model at a time, not also '" + operands[1] + "'");
+    if (operands.empty() && !memory && kernel.empty()) refuse("which model?");
+    if (!operands.empty()) model = operands[0];
+    if (kernel.empty() && rows) refuse("--rows goes with --kernel");
+    if (!kernel.empty() && (!batches.empty() || kernels || cpu_steps))
+      refuse("--batch, --kernels and --cpu-steps do not go with --kernel");
+    if (batches.empty()) batches = {1};
+    if (kernel.empty() && position < 0) position = 0;
+    if (!rows) rows = 1;
+  }
+
+  [[noreturn]] void refuse_position(int positions) const {
+    refuse("the model's sequences have " + std::to_string(positions) + " positions, fewer than asked for");
+  }
+
+  // Null where none is asked for.
+  FILE *open_json() const {
+    if (json.empty()) return nullptr;
+    FILE *file = fopen(json.c_str(), "w");
+    if (!file) refuse("cannot write '" + json + "': " + strerror(errno));
+    return file;
+  }
+  void close_json(FILE *file) const {
+    if (fclose(file) != 0) refuse("cannot write '" + json + "': " + strerror(errno));
   }
 };
 
@@ -327,24 +343,136 @@ Result measure(Transformer &transformer, gpu::Device &device, const Options &opt
   return result;
 }
 
+// The shape of a model file, whatever there is of it behind the header.
+Config read_shape(const std::string &path) {
+  Config config = {};
+  FILE *file = fopen(path.c_str(), "rb");
+  if (!file) fatal("%s: cannot open the model: %s", path.c_str(), strerror(errno));
+  if (fread(&config, sizeof config, 1, file) != 1)
+    fatal("%s: not a gpt-oss model: less than its 60-byte header", path.c_str());
+  fclose(file);
+  check_config(&config, path.c_str());
+  return config;
+}
+
+const gpu::kernel_cases::Kernel &find_kernel(const Options &options) {
+  std::string names;
+  for (const auto &kernel : gpu::kernel_cases::kKernels) {
+    if (options.kernel == kernel.name) return kernel;
+    names += std::string(names.empty() ? "" : ", ") + kernel.name;
+  }
+  options.refuse("no kernel '" + options.kernel + "'; there are " + names);
+}
+
+// What was measured of one kernel.
+struct KernelResult {
+  std::string launched;      // names, in order
+  std::vector<float> times;  // milliseconds, ascending
+  size_t buffers, buffer_bytes;
+  double bytes, flops;
+
+  double median() const { return times[times.size() / 2]; }
+  double bandwidth() const { return bytes / median() * 1e3; }
+  double tflops() const { return flops / median() / 1e9; }
+};
+
+KernelResult measure_kernel(const gpu::kernel_cases::Kernel &kernel, const gpu::kernel_cases::Setting &setting,
+                            int count) {
+  constexpr size_t kCold = 512u << 20;                                     // twice the largest cache, MI300X's
+  std::vector<gpu::kernel_cases::Work> works = {kernel.prepare(setting)};  // each in buffers of its own
+  while (setting.memory.bytes() < kCold && (int)works.size() < count) works.push_back(kernel.prepare(setting));
+  KernelResult result = {"", {}, works.size(), setting.memory.bytes() / works.size(), works[0].bytes, works[0].flops};
+
+  gpu::launch_hook = time_launch;  // for the names; and the first launch loads the kernels
+  works[0].launch();
+  HIP_CHECK(hipStreamSynchronize(setting.stream));
+  gpu::launch_hook = nullptr;
+  for (const Launch &launch : launches) {
+    take_milliseconds(launch);
+    result.launched += (result.launched.empty() ? "" : ", ") + kernel_name(launch.kernel);
+  }
+  launches.clear();
+
+  for (int i = 0; i < count; i++) {
+    time_launch(kernel.name, {}, setting.stream, false);
+    works[i % works.size()].launch();
+    time_launch(kernel.name, {}, setting.stream, true);
+  }
+  HIP_CHECK(hipStreamSynchronize(setting.stream));
+  for (const Launch &launch : launches) result.times.push_back(take_milliseconds(launch));
+  launches.clear();
+  std::sort(result.times.begin(), result.times.end());
+  return result;
+}
+
+// What --kernel asks for.
+void time_kernel(const Options &options) {
+  if (options.kernel == "help") {
+    for (const auto &kernel : gpu::kernel_cases::kKernels) printf("%-18s %s\n", kernel.name, kernel.what);
+    return;
+  }
+  const gpu::kernel_cases::Kernel &kernel = find_kernel(options);
+  const gpu::Config p = options.model.empty() ? gpu::Config(k20b) : gpu::Config(read_shape(options.model));
+  const int position = options.position < 0 ? std::min(512, p.seq_len / 2) : options.position;
+  if (position >= p.seq_len) options.refuse_position(p.seq_len);
+  const int terms = gpu::environment_flag("GETP_FAST", "1 (one FP16 term) or 0 (two)") ? 1 : 2;
+  FILE *json = options.open_json();
+
+  const int device = gpu::pick_devices()[0];
+  HIP_CHECK(hipSetDevice(device));
+  hipDeviceProp_t properties = {};
+  HIP_CHECK(hipGetDeviceProperties(&properties, device));
+  const double copy = copy_bandwidth();
+  const Card card = getp_card();
+  gpu::prepare_matmul(card);
+  hipStream_t stream;
+  HIP_CHECK(hipStreamCreate(&stream));
+  gpu::kernel_cases::Memory memory;
+  const KernelResult result =
+      measure_kernel(kernel, {p, card, options.rows, position, terms, stream, memory}, options.steps);
+  HIP_CHECK(hipStreamDestroy(stream));
+
+  printf("%s (%s back end), shape of %s, FP16 terms of an activation: %d\n", properties.name, getp_backend_name(),
+         options.model.empty() ? "gpt-oss-20b" : options.model.c_str(), terms);
+  printf("copy bandwidth: %.0f GB/s; %s (%s), %d row%s at position %d: %d launches in turns over %zu times %.1f MB\n\n",
+         copy / 1e9, kernel.name, result.launched.c_str(), options.rows, options.rows == 1 ? "" : "s", position,
+         options.steps, result.buffers, (double)result.buffer_bytes / 1e6);
+  printf("%10s %10s %10s %8s %10s %10s %9s\n", "ms, median", "least", "MB", "GB/s", "% of copy", "GFLOP", "TFLOP/s");
+  printf("%10.4f %10.4f %10.4g %8.4g %10.1f", result.median(), result.times[0], result.bytes / 1e6,
+         result.bandwidth() / 1e9, 100 * result.bandwidth() / copy);
+  if (result.flops > 0) printf(" %10.4g %9.3g", result.flops / 1e9, result.tflops());
+  printf("\n");
+  if (!json) return;
+  fprintf(json,
+          "{\"device\": %s, \"backend\": \"%s\", \"terms\": %d, \"copy_bytes_per_second\": %.6g,\n \"kernel\": \"%s\", "
+          "\"launched\": \"%s\", \"rows\": %d, \"position\": %d, \"launches\": %d, \"buffers\": %zu,\n \"ms\": %.6g, "
+          "\"least_ms\": %.6g, \"bytes\": %.6g, \"bytes_per_second\": %.6g, \"flops\": %.6g, \"tflops\": %.6g}\n",
+          json_string(properties.name).c_str(), getp_backend_name(), terms, copy, kernel.name, result.launched.c_str(),
+          options.rows, position, options.steps, result.buffers, result.median(), (double)result.times[0], result.bytes,
+          result.bandwidth(), result.flops, result.tflops());
+  options.close_json(json);
+}
+
 }  // namespace
 
 int main(int argc, char **argv) {
-  if (argc == 2 && !strcmp(argv[1], "--memory")) {
+  const Options options(argc, argv);
+  if (options.memory) {
     size_t free_bytes = 0, total = 0;
     HIP_CHECK(hipSetDevice(gpu::pick_devices()[0]));
     HIP_CHECK(hipMemGetInfo(&free_bytes, &total));
     printf("%zu\n", free_bytes);
     return 0;
   }
-  const Options options(argc, argv);
+  if (!options.kernel.empty()) {
+    time_kernel(options);
+    return 0;
+  }
   Transformer transformer;
   build_transformer(&transformer, const_cast<char *>(options.model.c_str()));
   const Config &p = transformer.config;
-  if (options.position + options.steps > p.seq_len || options.cpu_steps > p.seq_len)
-    refuse("the model's sequences have " + std::to_string(p.seq_len) + " positions, fewer than asked for");
-  FILE *json = options.json.empty() ? nullptr : fopen(options.json.c_str(), "w");
-  if (!options.json.empty() && !json) refuse("cannot write '" + options.json + "': " + strerror(errno));
+  if (options.position + options.steps > p.seq_len || options.cpu_steps > p.seq_len) options.refuse_position(p.seq_len);
+  FILE *json = options.open_json();
 
   HIP_CHECK(hipSetDevice(gpu::pick_devices()[0]));
   const double copy = copy_bandwidth();  // before the model takes the memory
@@ -379,7 +507,7 @@ int main(int argc, char **argv) {
         json,
         "\"device\": " + json_string(properties.name) + ", \"model\": " + json_string(options.model) + ",\n " + header,
         results);
-    if (fclose(json) != 0) refuse("cannot write '" + options.json + "': " + strerror(errno));
+    options.close_json(json);
   }
 
   int agree = 0, token = 1 % p.vocab_size;

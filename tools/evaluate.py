@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """Compares a submission, an output.txt of token ids, with references, another one, request by request.
 
-    evaluate.py SUBMISSION REFERENCES [-z tokenizer.bin] [--first N --requests M] [--check] [--thresholds FILE] [--json FILE]
-                [--bert-model FOLDER]
+    ./run.sh eval OUTPUT REFERENCES [-z tokenizer.bin] [--thresholds FILE] [--json FILE] [--bert-model FOLDER]
+    ./run.sh eval --self MODEL OUTPUT [-i input.txt] [-n STEPS] [--first N] [-z tokenizer.bin] [--thresholds FILE] ...
 
-Both files must hold the same number of requests. --first N compares the first N of a submission of --requests M with
-references that are N. --check looks at everything but the references and scores nothing. Exit code 1 if a mean misses its threshold, 2 on a fault.
+Both files must hold the same number of requests. --self makes the references with the CPU reference (./run --cpu, built
+for it): a token of gpt-oss-20b reads 14 GB of weights, so give a small N, and the -n of OUTPUT small too.
+Exit code 1 if a mean misses its threshold, 2 on a fault.
 
   prefix         tokens before the first that differs, as a share of the reference's (1: all of them)
   equal          1 where the request is token for token the reference
@@ -28,18 +29,20 @@ import os
 import signal
 import statistics
 import struct
+import subprocess
 import sys
+import tempfile
 from array import array
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
-from tqdm import tqdm
-
 from files import Fault, json_object, output_file
 
+ROOT = Path(__file__).resolve().parent.parent
 STOP_TOKENS = {199999, 200002}
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def read_ids(path):
@@ -217,14 +220,13 @@ def read_submission(path, tokens, first, requests):
     return ids[:first], texts[:first]
 
 
-def evaluate(submission_path, references_path, tokens=None, bert_model=None, first=None, requests=None):
-    """A dictionary of metrics for each request, or each of the `first` of `requests`."""
-    submission, texts = read_submission(submission_path, tokens, first, requests)
-    references, reference_texts = read_requests(references_path, tokens)
-    if len(submission) != len(references):
-        raise Fault(f"{submission_path} has {len(submission)} requests, {references_path} {len(references)}: nothing is scored")
-    pairs = list(zip(texts, reference_texts)) if tokens else [None] * len(submission)
-    results = list(tqdm(each_metrics(submission, references, pairs), total=len(submission), desc="evaluate",
+def evaluate(submission, references, bert_model=None):
+    """A dictionary of metrics for each request, by the ids and texts of both sides."""
+    from tqdm import tqdm
+
+    (ids, texts), (reference_ids, reference_texts) = submission, references
+    pairs = [each if each[0] is not None else None for each in zip(texts, reference_texts)]
+    results = list(tqdm(each_metrics(ids, reference_ids, pairs), total=len(ids), desc="evaluate",
                         disable=not sys.stderr.isatty()))
     if bert_model:
         for result, value in zip(results, bert_scores(texts, reference_texts, bert_model)):
@@ -255,62 +257,174 @@ def check_names(bounds, path, names):
         raise Fault(f"{path}: {unknown[0]} has not been measured; there are {', '.join(names)}")
 
 
-def positive(text):
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number from 1 on")
+# ---- references by the CPU reference ----------------------------------------------------------------------------------------
+
+
+def read_prompts(path):
+    """The lines of a getp input after its first, and their number, which that one says."""
+    try:
+        count, *prompts = Path(path).read_bytes().removeprefix(b"\xef\xbb\xbf").removesuffix(b"\n").split(b"\n")
+    except OSError as error:
+        raise Fault(f"{path}: {error.strerror}; name the input with -i") from None
+    if not count.strip().isdigit() or len(count) > 12 or int(count) == 0:
+        raise Fault(f"{path}: its first line is not the number of requests")
+    if len(prompts) < int(count):
+        raise Fault(f"{path}: {int(count)} requests, says its first line, but there are {len(prompts)}")
+    return prompts, int(count)
+
+
+def run_child(command, end_by, **options):
+    """Its exit code and what it wrote to stderr; one that is interrupted ends with all that it has started."""
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+                          errors="replace", start_new_session=True, **options) as child:
+        try:
+            _, printed = child.communicate()
+        except KeyboardInterrupt:
+            os.killpg(child.pid, end_by)
+            child.wait()
+            raise
+    return child.returncode, printed
+
+
+def make_references(options, prompts, tokens):
+    """The ids and texts of what the CPU reference generates for the prompts."""
+    for number in SIGNALS:
+        signal.signal(number, signal.default_int_handler)
+    try:
+        (ROOT / "build").mkdir(exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix="eval.", dir=ROOT / "build", ignore_cleanup_errors=True) as name:
+            folder, program = Path(name), options.program and options.program.resolve()
+            if not program:
+                program = folder / "run"
+                status, printed = run_child([ROOT / "run.sh", "build", f"OUT={program}"], signal.SIGTERM,
+                                            env={**os.environ, "GPU": "host"})
+                if status:
+                    raise Fault(f"the CPU reference cannot be built: ./run.sh build failed:\n{printed.rstrip()}")
+            (folder / "input.txt").write_bytes(b"\n".join([b"%d" % len(prompts), *prompts, b""]))
+            print(f"eval: the first {len(prompts)} requests of {options.input} on the CPU reference", flush=True)
+            # The flag, not GETP_CPU: a program that does not know it refuses.
+            status, printed = run_child([program, options.model, "-z", options.tokenizer, "-m", "getp", "--cpu", "-i",
+                                         folder / "input.txt", "-o", folder / "references.txt", "-n", str(options.steps)],
+                                        signal.SIGKILL)
+            if status:
+                raise Fault(f"the CPU reference failed: {(printed.strip() or f'exit code {status}').splitlines()[-1]}")
+            sys.stderr.write(printed)
+            return read_requests(folder / "references.txt", tokens)
+    except KeyboardInterrupt:
+        interrupted()
+    finally:
+        for number in SIGNALS:
+            signal.signal(number, interrupted)
+
+
+# ---- command line ----------------------------------------------------------------------------------------------------------
+
+
+def whole(text, least=0):
+    if not text.isdecimal() or not least <= int(text) < 2**31:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number from {least} on")
     return int(text)
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter,
-                                     usage=__doc__.split("\n\n")[1].strip())
-    parser.add_argument("submission", type=Path)
-    parser.add_argument("references", type=Path)
-    parser.add_argument("-z", dest="tokenizer", type=Path, metavar="FILE", help="tokenizer.bin, for what compares texts")
-    parser.add_argument("--first", type=positive, metavar="N", help="compare the first N requests alone")
-    parser.add_argument("--requests", type=positive, metavar="M", help="with --first: what the submission must hold")
-    parser.add_argument("--check", action="store_true", help="look at everything but the references, score nothing")
+def positive(text):
+    return whole(text, 1)
+
+
+class Parser(argparse.ArgumentParser):
+    def error(self, message):
+        raise Fault(f"{message}; see ./run.sh eval -h")
+
+
+def read_options():
+    title, usage, description = __doc__.split("\n\n", 2)
+    parser = Parser(usage=usage.strip().replace("\n", "\n   "), description=f"{title}\n{description}",
+                    formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("files", nargs="*", type=Path, metavar="OUTPUT [REFERENCES]", help="token ids, a request a line")
+    parser.add_argument("--self", dest="model", type=Path, metavar="MODEL", help="make the references with this model")
+    parser.add_argument("-i", dest="input", type=Path, metavar="FILE",
+                        help="with --self: what OUTPUT was made from (default data/input.txt)")
+    parser.add_argument("-n", dest="steps", type=whole, metavar="STEPS",
+                        help="with --self: what OUTPUT was made with (default 1024, as for ./run; 0: all positions)")
+    parser.add_argument("--first", type=positive, metavar="N", help="with --self: only the first N requests (default 4)")
+    parser.add_argument("--program", type=Path, metavar="RUN", help="with --self: a ./run that is built already")
+    parser.add_argument("-z", dest="tokenizer", type=Path, metavar="FILE",
+                        help="tokenizer.bin, for what compares texts (with --self: the one beside the model)")
     parser.add_argument("--thresholds", type=Path, metavar="FILE", help="means to reach, as JSON")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also writes all figures there, request by request")
     parser.add_argument("--bert-model", type=Path, metavar="FOLDER", help="a model for BERTScore")
-    options = parser.parse_args()
-    if bool(options.first) != bool(options.requests):
-        parser.error("--first and --requests go together")
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    options = parser.parse_intermixed_args()
+    if options.model:
+        if len(options.files) != 1:
+            parser.error("with --self give one output")
+        options.input = options.input or ROOT / "data/input.txt"
+        options.steps = 1024 if options.steps is None else options.steps
+        options.tokenizer = options.tokenizer or options.model.parent / "tokenizer.bin"
+    else:
+        for name, value in (("-i", options.input), ("-n", options.steps), ("--first", options.first),
+                            ("--program", options.program)):
+            if value is not None:
+                parser.error(f"{name}: only with --self")
+        if len(options.files) != 2:
+            parser.error("give an output and its references")
+    if options.bert_model and not options.tokenizer:
+        parser.error("--bert-model compares texts: give the tokenizer with -z")
+    return options
+
+
+def compare(options):
+    """Looks at all that can be wrong, makes the references if none are given, scores, prints; the names that missed."""
+    submission_path, *references_path = options.files
+    bounds = read_thresholds(options.thresholds) if options.thresholds else {}
+    if options.json:
+        if not options.json.parent.is_dir():
+            raise Fault(f"{options.json}: no such folder")
+        output_file(options.json, *options.files, options.tokenizer, options.thresholds, options.model, options.input,
+                    options.program)
+    check_names(bounds, options.thresholds, list(metrics([], [], ("", "") if options.tokenizer else None)) +
+                ["bert"] * bool(options.bert_model))
+    tokens = read_tokenizer(options.tokenizer) if options.tokenizer else None
+    if options.model:
+        prompts, requests = read_prompts(options.input)
+        first = options.first or min(requests, 4)
+        if first > requests:
+            raise Fault(f"--first {first} of the {requests} requests of {options.input}")
+        for file in filter(None, (options.model, options.program)):
+            if not file.is_file():
+                raise Fault(f"{file}: no such file")
+        submission = read_submission(submission_path, tokens, first, requests)
+        references = make_references(options, prompts[:first], tokens)
+    else:
+        submission = read_requests(submission_path, tokens)
+        references = read_requests(references_path[0], tokens)
+    if len(submission[0]) != len(references[0]):
+        raise Fault(f"{submission_path} has {len(submission[0])} requests, "
+                    f"{references_path[0] if references_path else 'the CPU reference'} {len(references[0])}: nothing is scored")
+    results = evaluate(submission, references, options.bert_model)
+    means = summary(results)
+    missed = [name for name, (least, most) in bounds.items() if not least <= means[name]["mean"] <= most]
+    print(f"{len(results)} requests, {sum(result['equal'] == 1 for result in results)} fully equal\n")
+    print(f"{'':14}{'mean':>10}{'median':>10}{'least':>10}{'most':>10}")
+    for name, each in means.items():
+        print(f"{name:14}" + "".join(f"{value:10.4g}" for value in each.values()) +
+              (f"   {'MISSED' if name in missed else 'reached'}: {bounds[name][0]:g}"
+               + (f" to {bounds[name][1]:g}" if bounds[name][1] < float("inf") else "") if name in bounds else ""))
+    sys.stdout.flush()
+    if options.json:
+        options.json.write_text(json.dumps({"requests": results, "summary": means, "missed": missed}, indent=1) + "\n")
+    return missed
+
+
+def main():
+    for number in SIGNALS:
         signal.signal(number, interrupted)
     try:
-        bounds = read_thresholds(options.thresholds) if options.thresholds else {}
-        if options.json:
-            if not options.json.parent.is_dir():
-                raise Fault(f"{options.json}: no such folder")
-            output_file(options.json, options.submission, options.references, options.tokenizer, options.thresholds)
-        if options.bert_model and not options.tokenizer:
-            raise Fault("--bert-model compares texts: give the tokenizer with -z")
-        check_names(bounds, options.thresholds, list(metrics([], [], ("", "") if options.tokenizer else None)) +
-                    ["bert"] * bool(options.bert_model))
-        tokens = read_tokenizer(options.tokenizer) if options.tokenizer else None
-        if options.check:
-            read_submission(options.submission, tokens, options.first, options.requests)
-            return 0
-        results = evaluate(options.submission, options.references, tokens, options.bert_model, options.first, options.requests)
-        means = summary(results)
-        missed = [name for name, (least, most) in bounds.items() if not least <= means[name]["mean"] <= most]
-        print(f"{len(results)} requests, {sum(result['equal'] == 1 for result in results)} fully equal\n")
-        print(f"{'':14}{'mean':>10}{'median':>10}{'least':>10}{'most':>10}")
-        for name, each in means.items():
-            print(f"{name:14}" + "".join(f"{value:10.4g}" for value in each.values()) +
-                  (f"   {'MISSED' if name in missed else 'reached'}: {bounds[name][0]:g}"
-                   + (f" to {bounds[name][1]:g}" if bounds[name][1] < float("inf") else "") if name in bounds else ""))
-        sys.stdout.flush()
-        if options.json:
-            options.json.write_text(json.dumps({"requests": results, "summary": means, "missed": missed}, indent=1) + "\n")
+        return 1 if compare(read_options()) else 0
     except Fault as fault:
         print(f"error: {fault}", file=sys.stderr)
         return 2
     except OSError as error:
         print(f"error: {error.filename or 'the results'}: {error.strerror}", file=sys.stderr)
         return 2
-    return 1 if missed else 0
 
 
 if __name__ == "__main__":

@@ -26,6 +26,9 @@
 #include <utility>
 #include <vector>
 
+#include "arguments.hpp"
+#include "shapes.hpp"
+
 #if defined(__clang__)
 #pragma clang fp contract(off)
 #elif defined(__GNUC__)
@@ -36,21 +39,7 @@ static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
               "model.bin is little-endian and is written as it lies in memory");
 
 // ---------------------------------------------------------------------------------------------------------------------
-// Shapes and tensors
-
-struct Config {  // the 60-byte header of model.bin
-  int32_t vocab_size, hidden_dim, n_experts, experts_per_token, intermediate_dim, n_layers, head_dim, n_attn_heads,
-      n_kv_heads, seq_len, initial_context_length;
-  float rope_theta, rope_scaling_factor;
-  int32_t sliding_window;
-  float swiglu_limit;
-};
-static_assert(sizeof(Config) == 60, "15 fields of 4 bytes");
-
-//                         V       H     E  k  I     L  hd  q  kv seq   context theta   factor win limit
-constexpr Config kTiny = {512, 96, 8, 4, 96, 4, 32, 6, 2, 160, 4096, 150000, 32, 24, 7};
-constexpr Config k7m = {201088, 32, 32, 4, 64, 2, 32, 2, 1, 2048, 4096, 150000, 32, 128, 7};
-constexpr Config k20b = {201088, 2880, 32, 4, 2880, 24, 64, 64, 8, 2048, 4096, 150000, 32, 128, 7};
+// Tensors
 
 struct Tensor {
   int64_t count;  // values
@@ -63,7 +52,7 @@ struct Tensors {
 };
 
 // The tensors of model.bin in file order, each contiguous over the layers.
-constexpr Tensors tensors_of(const Config &c) {
+constexpr Tensors tensors_of(const Shape &c) {
   const int64_t V = c.vocab_size, H = c.hidden_dim, E = c.n_experts, I = c.intermediate_dim, L = c.n_layers;
   const int64_t A = int64_t{c.n_attn_heads} * c.head_dim, Q = A + int64_t{2} * c.n_kv_heads * c.head_dim;
   return {{
@@ -86,11 +75,11 @@ constexpr Tensors tensors_of(const Config &c) {
   }};
 }
 
-constexpr int64_t model_bytes(const Config &c) {
+constexpr int64_t model_bytes(const Shape &c) {
   int64_t values = 0;
   const Tensors tensors = tensors_of(c);
   for (const Tensor &t : tensors.at) values += t.count;
-  return int64_t{sizeof(Config)} + 4 * values;
+  return int64_t{sizeof(Shape)} + 4 * values;
 }
 static_assert(model_bytes(k20b) == 83659028796, "size of the exported gpt-oss-20b");
 
@@ -246,7 +235,7 @@ class OutputFile {
 };
 
 // Streams the model through one 16 MB buffer a thread.
-void write_model(const std::string &path, const Config &config, uint64_t seed, bool fp32) {
+void write_model(const std::string &path, const Shape &config, uint64_t seed, bool fp32) {
   constexpr int64_t kChunk = 1 << 22;  // values
   struct Chunk {
     int tensor;
@@ -254,7 +243,7 @@ void write_model(const std::string &path, const Config &config, uint64_t seed, b
   };
   const Tensors tensors = tensors_of(config);
   std::vector<Chunk> chunks;
-  int64_t offset = sizeof(Config);
+  int64_t offset = sizeof(Shape);
   for (int t = 0; t < kTensors; ++t)
     for (int64_t first = 0; first < tensors.at[t].count; first += kChunk) {
       const int64_t rest = tensors.at[t].count - first, count = rest < kChunk ? rest : kChunk;
@@ -437,9 +426,8 @@ void write_tokenizer(const std::string &path, int vocab_size) {
 
 // ---------------------------------------------------------------------------------------------------------------------
 
-constexpr const char *kUsage = "usage: make_model tiny|7m|20b -o model.bin [-z tokenizer.bin] [--seed N] [--fp32]";
-
 constexpr const char *kHelp =
+    "usage: make_model tiny|7m|20b -o model.bin [-z tokenizer.bin] [--seed N] [--fp32]\n"
     "\n"
     "Writes a random gpt-oss model in the harness's format.\n"
     "  tiny | 7m | 20b    shape: 4.8 MB | 53 MB | 83.7 GB\n"
@@ -448,56 +436,38 @@ constexpr const char *kHelp =
     "  --seed N           0 .. 2^64 - 1, default 1; a seed gives the same bytes everywhere\n"
     "  --fp32             keep arbitrary FP32 weights (default: every weight is rounded to BF16, and stored as FP32)";
 
-int run(int argc, char **argv) {
-  std::string shape, model, tokenizer;
+void run(int argc, char **argv) {
+  std::string model, tokenizer;
   uint64_t seed = 1;
   bool fp32 = false;
-  for (int i = 1; i < argc; ++i) {
-    const std::string argument = argv[i];
-    if (argument == "-h" || argument == "--help") {
-      std::printf("%s\n%s\n", kUsage, kHelp);
-      return 0;
-    }
-    if (argument == "--fp32") {
-      fp32 = true;
-    } else if (argument == "-o" || argument == "-z" || argument == "--seed") {
-      if (++i == argc) throw Error(argument + " needs a value; " + kUsage);
-      const std::string value = argv[i];
-      if (value.empty()) throw Error(argument + " needs a value that is not empty; " + kUsage);
-      if (argument == "-o") model = value;
-      if (argument == "-z") tokenizer = value;
-      if (argument == "--seed") {
-        char *end;
-        errno = 0;
-        seed = std::strtoull(value.c_str(), &end, 10);
-        if (value.find_first_not_of("0123456789") != std::string::npos || errno == ERANGE)
-          throw Error("--seed '" + value + "' is not a whole number from 0 to 2^64 - 1");
-      }
-    } else if (argument[0] == '-' || !shape.empty()) {
-      throw Error("unknown argument '" + argument + "'; " + kUsage);
-    } else {
-      shape = argument;
-    }
-  }
-  if (shape.empty()) throw Error(std::string("which shape? ") + kUsage);
-  if (shape != "tiny" && shape != "7m" && shape != "20b") throw Error("unknown shape '" + shape + "'; " + kUsage);
-  if (model.empty()) throw Error(std::string("-o is missing; ") + kUsage);
-  if (model == tokenizer) throw Error("-o and -z name the same file '" + model + "': give two");
+  const Arguments arguments(kHelp);
+  const std::vector<std::string> operands =
+      arguments.parse(argc, argv,
+                      {{"o", &model},
+                       {"z", &tokenizer},
+                       {"seed", [&](const Argument &value) { seed = value.number(uint64_t{0}, UINT64_MAX); }},
+                       {"fp32", &fp32}});
+  if (operands.empty()) arguments.refuse("which shape?");
+  if (operands.size() > 1) arguments.refuse("unknown argument '" + operands[1] + "'");
+  const std::string &shape = operands[0];
+  if (shape != "tiny" && shape != "7m" && shape != "20b") arguments.refuse("unknown shape '" + shape + "'");
+  if (model.empty()) arguments.refuse("-o is missing");
+  if (model == tokenizer) arguments.refuse("-o and -z name the same file '" + model + "': give two");
 
   struct sigaction action = {};
   action.sa_handler = on_signal;
   for (const int signal : {SIGINT, SIGTERM, SIGHUP}) sigaction(signal, &action, nullptr);
   std::signal(SIGXFSZ, SIG_IGN);  // a file size limit then is a write error like any other
 
-  const Config &config = shape == "tiny" ? kTiny : shape == "7m" ? k7m : k20b;
+  const Shape &config = shape == "tiny" ? kTiny : shape == "7m" ? k7m : k20b;
   if (!tokenizer.empty()) write_tokenizer(tokenizer, config.vocab_size);
   write_model(model, config, seed, fp32);
-  return 0;
 }
 
 int main(int argc, char **argv) {
   try {
-    return run(argc, argv);
+    run(argc, argv);
+    return 0;
   } catch (const std::exception &error) {
     std::fprintf(stderr, "make_model: %s\n", error.what());
     return 1;

@@ -6,6 +6,9 @@
 #define TESTING
 #include "../run.cpp"
 
+#include "arguments.hpp"
+
+#include <climits>
 #include <string>
 
 namespace gpu = getp_hip;
@@ -14,38 +17,26 @@ namespace {
 
 constexpr double kStageBound = 5e-4;
 
-int usage() {
-  fprintf(stderr, "usage: parity MODEL TOKENIZER INPUT [--prompts N=4] [--steps N=32]\n");
-  return 1;
-}
-
 int argmax(const float *values, int n) { return (int)(std::max_element(values, values + n) - values); }
-
-// A positive number, or -1.
-int positive(const char *text) {
-  char *end = nullptr;
-  const long value = strtol(text, &end, 10);
-  return *end || end == text || value < 1 || value > INT_MAX ? -1 : (int)value;
-}
 
 }  // namespace
 
 int main(int argc, char **argv) {
   int prompts = 4, steps = 32;
-  if (argc < 4 || argc % 2 != 0) return usage();
-  for (int i = 4; i < argc; i += 2) {
-    const std::string option = argv[i];
-    int *target = option == "--prompts" ? &prompts : option == "--steps" ? &steps : nullptr;
-    if (!target || (*target = positive(argv[i + 1])) < 0) return usage();
-  }
+  const Arguments arguments("usage: parity MODEL TOKENIZER INPUT [--prompts N=4] [--steps N=32]");
+  std::vector<std::string> files =
+      arguments.parse(argc, argv,
+                      {{"prompts", [&](const Argument &value) { prompts = value.number(1, INT_MAX); }},
+                       {"steps", [&](const Argument &value) { steps = value.number(1, INT_MAX); }}});
+  if (files.size() != 3) arguments.refuse("give a model, a tokenizer and an input");
   Transformer transformer;
-  build_transformer(&transformer, argv[1]);
+  build_transformer(&transformer, files[0].data());
   const Config &p = transformer.config;
   steps = std::min(steps, p.seq_len);
   Tokenizer tokenizer;
-  read_tokenizer(&tokenizer, argv[2], p.vocab_size);
+  read_tokenizer(&tokenizer, files[1].c_str(), p.vocab_size);
   Requests requests;
-  read_inputfile(argv[3], tokenizer.max_token_length, steps, &requests);
+  read_inputfile(files[2].data(), tokenizer.max_token_length, steps, &requests);
   prompts = std::min(prompts, requests.num_reqs);
 
   using gpu::Stage;

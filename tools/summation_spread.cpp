@@ -1,20 +1,22 @@
 // How far do plain FP32 sums lie from float64 on a model, and how far does forward_hip?
 // Prints for ten summation orders the max abs difference of the logits from float64, then that of forward_hip from the
 // CPU's forward, and whether it is within atol 1e-5 + rtol 1e-4.
-//   make tools && build/summation_spread model.bin [steps=16]
+//   make tools && build/summation_spread MODEL [STEPS=16]
 #define TESTING
 #include "../run.cpp"
 
+#include "arguments.hpp"
 #include "summation_orders.hpp"
 
+#include <climits>
+
 int main(int argc, char **argv) {
-  const int steps = argc == 3 ? atoi(argv[2]) : 16;
-  if (argc < 2 || argc > 3 || steps < 1) {
-    fprintf(stderr, "usage: summation_spread model.bin [steps=16]\n");
-    return 1;
-  }
+  const Arguments arguments("usage: summation_spread MODEL [STEPS=16]");
+  std::vector<std::string> operands = arguments.parse(argc, argv, {});
+  if (operands.empty() || operands.size() > 2) arguments.refuse("give a model, and how many steps");
+  const int steps = operands.size() == 2 ? Argument{arguments, "STEPS", operands[1]}.number(1, INT_MAX) : 16;
   Transformer transformer;
-  build_transformer(&transformer, argv[1]);
+  build_transformer(&transformer, operands[0].data());
   const Config &p = transformer.config;
   const std::vector<int> tokens = random_tokens(p, std::min(steps, p.seq_len), 1);
   const std::vector<double> spread = summation_spread(p, transformer.weights, tokens);
