@@ -40,7 +40,6 @@ else
 endif
 
 SOURCES = run.cpp tokenizer.cpp
-HEADERS = fatal.hpp getp_eval.cpp tokenizer.hpp unicode_classes.inc $(wildcard getp-csrc/*.cpp) $(shell find hip -type f)
 
 run: FLAGS = -g -O0
 rundebug: FLAGS = -g
@@ -48,7 +47,7 @@ runfast: FLAGS = -O3
 runomp: FLAGS = -O3 $(call host,-fopenmp -march=native)
 
 .PHONY: run rundebug runfast runomp
-run rundebug runfast runomp: $(SOURCES) $(HEADERS)
+run rundebug runfast runomp:
 	@mkdir -p $(dir $(OUT))
 	$(COMPILE) $(strip $(FLAGS) $(DEFINES)) $(SOURCES) -o $(OUT) -lm
 	@$(if $(filter run,$(OUT)),mkdir -p build && echo '$(BACKEND)' > build/run.backend)
@@ -62,15 +61,28 @@ build/tools.backend: FORCE
 	@mkdir -p build
 	@echo '$(BACKEND)' | cmp -s - $@ || echo '$(BACKEND)' > $@
 
-decode: decode.cpp tokenizer.cpp fatal.hpp tokenizer.hpp unicode_classes.inc
-	$(CXX) --std=c++17 -O3 decode.cpp tokenizer.cpp -o $@
+# What a program includes is written down as it is compiled (g++, clang and nvcc agree on how), for make to read the next time.
+DEPENDENCIES = -MMD -MP -MT $@ -MF $(DEPENDENCY_FILE)
+DEPENDENCY_FILE = $@.d
+
+# tokenizer.cpp, for programs of one source file besides: $(call with_tokenizer,FOLDER) links the one of that folder.
+TOKENIZER_FLAGS = -O3 -Wall -Wextra
+%/libtokenizer.a: tokenizer.cpp
+	@mkdir -p $(@D)
+	$(CXX) --std=c++17 $(TOKENIZER_FLAGS) $(DEPENDENCIES) -c $< -o $(@D)/tokenizer.o
+	$(AR) rcs $@ $(@D)/tokenizer.o
+with_tokenizer = -L$(1) -ltokenizer
+
+decode: private DEPENDENCY_FILE = build/decode.d
+decode: decode.cpp build/libtokenizer.a
+	$(CXX) --std=c++17 -O3 $(DEPENDENCIES) $< -o $@ $(call with_tokenizer,build)
 
 .PHONY: tokenizer-bin
 tokenizer-bin: tools/export_tokenizer.py
 	python3 $< -o tokenizer.bin
 
 .PHONY: tokenizer-test
-tokenizer-test: tests/tokenizer_test.cpp tokenizer.cpp tokenizer.hpp
+tokenizer-test:
 	$(CXX) --std=c++17 -O3 tests/tokenizer_test.cpp tokenizer.cpp -o test_tokenizer -lgtest -lgtest_main -lpthread
 	./test_tokenizer
 
@@ -79,9 +91,8 @@ tools: build/make_model build/parity build/bench build/summation_spread
 
 # Programs that run the patch set as the harness does; OPENMP= builds them where the compiler has none.
 OPENMP = -fopenmp
-build/parity build/bench build/summation_spread: build/%: tools/%.cpp tools/summation_orders.hpp build/tools.backend $(SOURCES) $(HEADERS)
-	@mkdir -p build
-	$(COMPILE) -O3 $(call host,$(OPENMP) -march=native) $< tokenizer.cpp -o $@ -lm
+build/parity build/bench build/summation_spread: build/%: tools/%.cpp build/libtokenizer.a build/tools.backend
+	$(COMPILE) -O3 $(call host,$(OPENMP) -march=native) $(DEPENDENCIES) $< -o $@ $(call with_tokenizer,build) -lm
 
 .PHONY: bf16-exhaustive
 bf16-exhaustive:
@@ -90,7 +101,9 @@ bf16-exhaustive:
 
 build/make_model: tools/make_model.cpp
 	@mkdir -p build
-	$(CXX) --std=c++17 -O3 -fopenmp $< -o $@
+	$(CXX) --std=c++17 -O3 -fopenmp $(DEPENDENCIES) $< -o $@
+
+-include $(wildcard build/*.d)
 
 .PHONY: clean
 clean:

@@ -45,11 +45,18 @@ END
 
 help_test() {
   cat <<'END'
-usage: ./run.sh test [--full] [--gpu]
-Installs what is missing, builds and runs every test program (tests/*_test.cpp), those that run on a GPU also on the simulated
-AMD device (docs/AMDSIM.md; needs hipcc, clang 19 and LLVM 19), then pytest over tests/ (its fuzzing needs clang 19's libFuzzer).
-  --full   also the long tests (sets GETP_TEST_FULL=1)
-  --gpu    also the tests on this machine's GPU (sets GETP_TEST_GPU=1)
+usage: ./run.sh test [--full | --quick] [--gpu] [-t SECONDS] [NAME ...]
+Installs what is missing, then builds and runs the tests: every test program (tests/*_test.cpp) on the host back end, once more
+with sanitizers, and those that run on a GPU on the simulated AMD device (docs/AMDSIM.md; needs hipcc, clang 19 and LLVM 19);
+then the pytest files of tests/ (its fuzzing needs clang 19's libFuzzer).
+  NAME      only this: a test program (matmul_test, sanitized-matmul_test, amdsim-hipcc-gfx90a-O3-matmul_test), a pytest file
+            (test_decode), a suite or case of either by its own name (MatmulTest, test_one_line), or both (matmul_test::MatmulTest,
+            test_decode::test_one_line); * and ? stand for others ('amdsim-*-matmul_test'). Only what that needs is built.
+  --quick   the programs on the host back end, and the main job: getp against the CPU reference
+  --full    also the long tests (sets GETP_TEST_FULL=1), and the simulator's own (NAME: simulator), which otherwise run only if it, its
+            tests or its compilers are not as tests/amdsim/passed.txt says; they write it when they have passed
+  --gpu     also the tests on this machine's GPU (sets GETP_TEST_GPU=1)
+  -t, --timeout SECONDS   ends a program when one of its cases takes longer, counts it as failed and goes on (default: 1800)
 Test data are looked for in $GETP_GOLDEN and $GETP_VOCAB, by default ../shared/golden and ../shared/vocab.
 Reports and logs: build/reports. The last line is "N passed, N failed, N skipped"; exit code 1 if anything failed.
 END
@@ -165,15 +172,18 @@ use_gpu_tools() {
   export LD_LIBRARY_PATH="/opt/rocm/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
 }
 
-has_header() { g++ -E -x c++ - -o /dev/null 2>/dev/null <<<"#include <$1>"; }
+has_header() { g++ -E -x c++ - -o /dev/null 2>/dev/null <<<"#if !__has_include(<$1>)
+#error
+#endif"; }
+has_module() { "$PYTHON" -c "from importlib.util import find_spec; exit(not find_spec('$1'))"; }
 
 # Is what the Debian package brings there, wherever it came from?
 have() {
   case $1 in
     libgtest-dev) has_header gtest/gtest.h ;;
     python3) command -v "$PYTHON" ;;
-    python3-pytest) "$PYTHON" -c 'import pytest' ;;
-    python3-numpy) "$PYTHON" -c 'import numpy' ;;
+    python3-pytest) has_module pytest ;;
+    python3-numpy) has_module numpy ;;
     python3-venv) "$PYTHON" -c 'import ensurepip, venv' ;;
     clang-tools-19) command -v clang-offload-bundler-19 ;;
     lld-19) command -v ld.lld-19 ;;
@@ -337,17 +347,15 @@ cmd_demo() {
     build_with "$(fast_target "${GPU-}")"
   fi
   requests=$(head -n 1 $input)
-  build_with decode
-  build_with "$(fast_target host)" GPU=host OUT=build/run_reference DEFINES=-DGETP_REFERENCE
-  build_with build/make_model
+  build_with decode build/make_model
   build/make_model "$shape" -o $dir/model.bin -z $dir/tokenizer.bin --seed 1
 
   set -- "${environment[@]}" $program $dir/model.bin -z $dir/tokenizer.bin -m getp -i $input -o data/output.txt -n 64
   say "demo: $*"
   env "$@" | tee $dir/run.log
   say "demo: the same on the CPU reference"
-  build/run_reference $dir/model.bin -z $dir/tokenizer.bin -m getp -i $input -o $dir/reference.txt -n 64 \
-    >$dir/reference.log
+  env GETP_CPU=1 "${environment[@]}" $program $dir/model.bin -z $dir/tokenizer.bin -m getp -i $input -o $dir/reference.txt \
+    -n 64 >$dir/reference.log
 
   local line matching
   for line in 1 $((requests / 2)) "$requests"; do
@@ -362,101 +370,22 @@ cmd_demo() {
   [[ $matching == "$requests" ]]
 }
 
-results=() # of cmd_test: the arguments of tests/count_results.py
-
-# run_program PROGRAM NAME: runs a GoogleTest program; its report and its log are build/reports/NAME.xml and .log
-run_program() {
-  local start=$SECONDS status=0
-  "$1" --gtest_brief=1 "--gtest_output=xml:build/reports/$2.xml" >"build/reports/$2.log" 2>&1 || status=$?
-  say "test: $2: exit code $status, $((SECONDS - start)) s"
-  [[ $status == 0 ]] || tail -n 60 "build/reports/$2.log"
-  results+=("build/reports/$2.xml:$status")
-}
-
-# make_tests NAME [make arguments]
-make_tests() {
-  local log=build/reports/make-$1.log start=$SECONDS status=0
-  shift
-  build_with -k "$@" >"$log" 2>&1 || status=$?
-  say "test: make $*: exit code $status, $((SECONDS - start)) s"
-  if [[ $status != 0 ]]; then
-    grep -E 'error|Error|\*\*\*' "$log" | head -n 40
-    results+=(--failed "make $*")
-  fi
-}
-
 # Is hipcc of the HIP that the simulated AMD device speaks?
 knows_hip() { [[ $(hipcc --version 2>/dev/null) == *'HIP version: 5.'* ]]; }
 
-# The test programs on the simulated AMD device, the real program's tests being tests/test_amdsim.py.
-test_on_amdsim() {
-  local missing directory architecture program filter
-  missing=$(missing_of "${AMD_PACKAGES[@]}")
-  knows_hip || missing+='HIP 5'
-  if [[ -n $missing ]]; then
-    results+=(--skipped "test programs on the simulated AMD device" "not to be had here: $missing")
-    return 0
-  fi
-  make_tests amdsim amdsim-tests
-  for program in build/amdsim/tests/*/*_test; do
-    [[ -x $program ]] || continue # none was built
-    directory=$(basename "$(dirname "$program")")
-    architecture=${directory#*-}
-    architecture=${architecture%-*}
-    program=$(basename "$program")
-    filter='*'
-    if [[ $program == forward_test && $directory != hipcc-gfx90a-O3 && ${GETP_TEST_FULL-} != 1 ]]; then
-      filter='*AgreesWithTransformers'
-      [[ $directory == *-O0 ]] || filter+=':*ARowsLogitsDoNotDependOnItsBatch*'
-      results+=(--skipped "amdsim-$directory-$program but for $filter" "only in ./run.sh test --full")
-    fi
-    # Two devices for runtime_test. programs_test has packed structs, whose words lie anywhere: ROCm sets up cards to allow it.
-    LD_LIBRARY_PATH=build/amdsim AMDSIM=$architecture:2 AMDSIM_UNALIGNED=$([[ $program != programs_test ]] || say 1) GTEST_FILTER=$filter \
-      run_program "build/amdsim/tests/$directory/$program" "amdsim-$directory-$program"
-  done
-}
-
 cmd_test() {
-  local gpu=''
-  while [[ $# -gt 0 ]]; do
-    case $1 in
-      --full) export GETP_TEST_FULL=1 ;;
-      --gpu) export GETP_TEST_GPU=1 ;;
-      *) die "test: unknown argument '$1'; see ./run.sh test -h" ;;
-    esac
-    shift
-  done
+  local kind variable missing
   set_up test
   cd "$ROOT"
-  if [[ ${GETP_TEST_GPU-} == 1 ]]; then
-    gpu=$(build_with help | sed -n 's/^back end now: GPU=\([a-z]*\).*/\1/p')
-    [[ $gpu == amd || $gpu == nvidia ]] || die "test --gpu: no GPU with its compiler (hipcc or nvcc) here; ./run.sh test needs none"
-  fi
   set_up_venv
   unset OMP_NUM_THREADS
-  local kind variable source program status=0
   for kind in golden vocab; do
     variable=GETP_${kind^^}
     if [[ -z ${!variable-} && -d ../shared/$kind ]]; then export "$variable=$(cd "../shared/$kind" && pwd)"; fi
   done
-
-  rm -rf build/reports
-  mkdir -p build/reports
-  make_tests host tests GPU=host
-  for source in tests/*_test.cpp; do
-    program=$(basename "$source" .cpp)
-    run_program "build/tests/$program" "$program"
-  done
-  if [[ -n $gpu ]]; then
-    make_tests "$gpu" tests "GPU=$gpu"
-    for program in "build/tests-$gpu"/*_test; do run_program "$program" "$gpu-$(basename "$program")"; done
-  fi
-  test_on_amdsim
-  local start=$SECONDS
-  "$PYTHON" -m pytest -q -p no:cacheprovider --junitxml=build/reports/pytest.xml tests || status=$?
-  say "test: pytest: exit code $status, $((SECONDS - start)) s"
-  results+=("build/reports/pytest.xml:$status")
-  "$PYTHON" tests/count_results.py "${results[@]}"
+  missing=$(missing_of "${AMD_PACKAGES[@]}")
+  knows_hip || missing+='HIP 5'
+  GETP_NO_AMDSIM=$missing exec "$PYTHON" tests/suite.py "$@"
 }
 
 cmd_run() {

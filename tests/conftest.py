@@ -8,29 +8,34 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 
 
+CPU = {"GETP_CPU": "1"}  # makes the program compute with the CPU reference
+
+
+def built(target, *arguments):
+    """The file of that name, made."""
+    subprocess.run(["make", "-s", target, *arguments], cwd=ROOT, check=True)
+    return ROOT / target
+
+
 @pytest.fixture(scope="session")
-def run():
-    """Builds the harness for the host back end; returns run(model, *arguments) -> finished process."""
-    subprocess.run(["make", "runfast", "OUT=build/tests/run", "GPU=host"], cwd=ROOT, check=True)
+def program():
+    """The program for the host back end, as ./run.sh build makes it."""
+    return built("build/tests/run", "GPU=host")
+
+
+@pytest.fixture(scope="session")
+def run(program):
+    """run(model, *arguments) -> finished process"""
 
     def call(*arguments, **options):
-        return subprocess.run([ROOT / "build/tests/run", *map(str, arguments)], capture_output=True, **options)
+        return subprocess.run([program, *map(str, arguments)], capture_output=True, **options)
 
     return call
 
 
 @pytest.fixture(scope="session")
-def reference():
-    """The same harness with the CPU's forward."""
-    program = ROOT / "build/tests/run_reference"
-    subprocess.run(["make", "runomp", f"OUT={program}", "GPU=host", "DEFINES=-DGETP_REFERENCE"], cwd=ROOT, check=True)
-    return program
-
-
-@pytest.fixture(scope="session")
 def make_model_tool():
-    subprocess.run(["make", "build/make_model"], cwd=ROOT, check=True)
-    return ROOT / "build/make_model"
+    return built("build/make_model")
 
 
 def _made(tool, shape, folder):

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Sums the counts of GoogleTest's and pytest's XML reports.
 
-usage: count_results.py [--failed NAME] [--skipped NAME REASON] ... REPORT.xml:EXIT_CODE ...
+usage: count_results.py [--failed NAME REASON] [--skipped NAME REASON] ... REPORT.xml:EXIT_CODE ...
 
 Prints every failed and every skipped test with its reason, then one line "N passed, N failed, N skipped"; exit code 1 if
 anything failed. A report counts as one failed test if it is missing, broken or empty (a crash leaves none behind), and
@@ -56,10 +56,8 @@ def main(arguments):
     cases = []
     while arguments:
         argument = arguments.pop(0)
-        if argument == "--failed" and arguments:
-            cases.append((arguments.pop(0), "failed", "see above"))
-        elif argument == "--skipped" and len(arguments) > 1:
-            cases.append((arguments.pop(0), "skipped", arguments.pop(0)))
+        if argument in ("--failed", "--skipped") and len(arguments) > 1:
+            cases.append((arguments.pop(0), argument[2:], arguments.pop(0)))
         elif ":" in argument:
             cases += results_of(argument)
         else:

@@ -47,7 +47,7 @@ int argmax(const T *values, int n) {
   return (int)(std::max_element(values, values + n) - values);
 }
 
-// Golden a: logits of 160 positions by Hugging Face transformers, and in float64.
+// Golden a: logits of 160 positions by Hugging Face transformers, and in float64; of fewer, if GETP_TEST_POSITIONS says so.
 class GoldenTest : public ForwardTest {
  protected:
   // Forwards all positions; false, with the reason, where the files are not there.
@@ -58,10 +58,12 @@ class GoldenTest : public ForwardTest {
     if (!std::ifstream(golden + "bin")) return false;
     load(golden + "bin");
     const int vocab = config().vocab_size;
-    const std::vector<int> ids = read_file<int>(golden + "ids");
+    std::vector<int> ids = read_file<int>(golden + "ids");
     const std::vector<float> transformers = read_file<float>(golden + "logits");
     const std::vector<double> exact = read_file<double>(golden + "logits64");
     EXPECT_EQ(ids.size(), 160u);
+    if (const char *fewer = getenv("GETP_TEST_POSITIONS")) ids.resize(std::min(ids.size(), (size_t)atoi(fewer)));
+    positions = (int)ids.size();
     warm_up(&transformer, nullptr);
     for (int pos = 0; pos < (int)ids.size(); pos++) {
       const float *logits = forward_hip(&transformer, ids[pos], pos);
@@ -77,14 +79,14 @@ class GoldenTest : public ForwardTest {
   }
   std::vector<double> differences;  // of each position, ascending
   double worst = 0;
-  int agree = 0;
+  int positions = 0, agree = 0;
 };
 
 TEST_F(GoldenTest, AgreesWithTransformers) {
   std::string reason;
   if (!run(reason)) GTEST_SKIP() << reason;
-  printf("golden a: %d of 160 argmaxes, max abs difference %.3g from float64\n", agree, worst);
-  EXPECT_EQ(agree, 160);
+  printf("golden a: %d of %d argmaxes, max abs difference %.3g from float64\n", agree, positions, worst);
+  EXPECT_EQ(agree, positions);
   EXPECT_LE(worst, 4e-4);
 }
 
@@ -95,9 +97,9 @@ TEST_F(GoldenTest, OneTermIsClose) {
   unsetenv("GETP_FAST");
   if (!there) GTEST_SKIP() << reason;
   const double median = differences[differences.size() / 2];
-  printf("golden a, GETP_FAST=1: %d of 160 argmaxes, max abs difference %.3g from float64, median of positions %.3g\n",
-         agree, worst, median);
-  EXPECT_GE(agree, 155);
+  printf("golden a, GETP_FAST=1: %d of %d argmaxes, max abs difference %.3g from float64, median of positions %.3g\n",
+         agree, positions, worst, median);
+  EXPECT_GE(agree, positions - 5);
   EXPECT_LE(median, 0.06);
   EXPECT_LE(worst, 1) << "where the rounding changes the router's choice it is 0.6";
   EXPECT_GT(median, 1e-3) << "that is two terms: the fast mode was not on";

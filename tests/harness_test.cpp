@@ -461,7 +461,9 @@ class Chat : public testing::Test {
     ScopedSampler greedy(kVocab, 0.0f, 0.9f, 1);
     std::cin.clear();
     testing::internal::CaptureStdout();
-    chat(&model_.transformer, &tokenizer_, &greedy, nullptr, system_prompt, steps, true);
+    setenv("GETP_CPU", "1", 1);
+    chat(&model_.transformer, &tokenizer_, &greedy, nullptr, system_prompt, steps);
+    unsetenv("GETP_CPU");
     fflush(stdout);
     std::cin.rdbuf(before);
     return testing::internal::GetCapturedStdout();

@@ -7,7 +7,9 @@ import subprocess
 
 import pytest
 
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+from conftest import ROOT, built
+from test_amdsim import CLANG, HIPCC
+
 SOURCES = ["run.cpp", "tokenizer.cpp"]
 
 needs_hipcc = pytest.mark.skipif(not shutil.which("hipcc"), reason="hipcc is not installed (Debian: hipcc)")
@@ -72,12 +74,13 @@ def check_kernels(program, arch):
         assert uses == (name in products), f"{name} {'uses' if uses else 'does not use'} the matrix cores"
 
 
-@needs_hipcc
 @needs_clang19
-def test_gfx90a_optimised_has_no_scratch_and_uses_matrix_cores(tmp_path):
-    compiled(["hipcc", "--std=c++17", "-O3", "-Wall", "-Wextra", "-Werror", "--offload-arch=gfx90a", *SOURCES, "-o",
-              str(tmp_path / "run"), "-lm"])
-    check_kernels(tmp_path / "run", "gfx90a")
+@pytest.mark.parametrize("build, arch", [(HIPCC, "gfx90a"), *((CLANG, arch) for arch in MATRIX_INSTRUCTIONS)])
+def test_no_scratch_and_matrix_cores(build, arch, tmp_path):
+    """The programs that run on the simulated device, built at -O3 with -Wall -Wextra -Werror."""
+    program = tmp_path / "run"
+    program.symlink_to(built(f"build/amdsim/tests/{build}/run"))
+    check_kernels(program, arch)
 
 
 @needs_clang19
@@ -95,26 +98,10 @@ def test_the_check_for_spills_can_fail(tmp_path, arch):
 
 
 @needs_hipcc
-@pytest.mark.parametrize("flags", [["-O0", "-g"], ["-g", "-O0"], ["-O3"]], ids=["O0", "harness-run", "harness-runfast"])
-def test_gfx90a_builds_as_a_harness_builds_it(tmp_path, flags):
-    compiled(["hipcc", "--std=c++17", *flags, "--offload-arch=gfx90a", *SOURCES, "-o", str(tmp_path / "run"), "-lm"])
-
-
-@needs_hipcc
-def test_hipcc_without_an_architecture(tmp_path):
-    compiled(["hipcc", "-g", "-O0", "--std=c++17", *SOURCES, "-o", str(tmp_path / "run"), "-lm"])
-
-
-@needs_clang19
-@pytest.mark.parametrize("arch", MATRIX_INSTRUCTIONS)
-def test_clang19_optimised_has_no_scratch_and_uses_matrix_cores(tmp_path, arch):
-    compiled(["tools/clang_hip.sh", arch, "--std=c++17", "-O3", "-Wall", "-Wextra", "-Werror", *SOURCES, "-o",
-              str(tmp_path / "run")])
-    check_kernels(tmp_path / "run", arch)
-
-
-def test_plain_gxx_needs_no_flag_but_the_standard(tmp_path):
-    compiled(["g++", "--std=c++17", *SOURCES, "-o", str(tmp_path / "run"), "-lm"])
+@pytest.mark.parametrize("architecture", [["--offload-arch=gfx90a"], []], ids=["gfx90a", "hipcc's own"])
+def test_a_harness_builds_it_unoptimised(tmp_path, architecture):
+    """Optimised it is built for the simulated device."""
+    compiled(["hipcc", "--std=c++17", "-g", "-O0", *architecture, *SOURCES, "-o", str(tmp_path / "run"), "-lm"])
 
 
 def older_harness(folder):
@@ -131,7 +118,8 @@ def older_harness(folder):
     shutil.copytree(os.path.join(ROOT, "hip"), folder / "hip")
 
 
-def test_the_layout_of_other_harnesses(tmp_path):
+def test_plain_gxx_in_the_layout_of_other_harnesses(tmp_path):
+    """It needs no flag but the standard."""
     older_harness(tmp_path)
     compiled(["g++", "--std=c++17", *SOURCES, "-o", "run", "-lm"], cwd=tmp_path)
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from conftest import CPU, ROOT, built
 from test_greedy_tokens import first_prompts, getp
 
-ROOT = Path(__file__).resolve().parent.parent
 FULL = os.environ.get("GETP_TEST_FULL") == "1"
 
 
@@ -34,16 +34,14 @@ needs_amdsim = pytest.mark.skipif(bool(what_amdsim_lacks()),
                                   reason=f"the simulated AMD device needs what is not here: {what_amdsim_lacks()}")
 pytestmark = needs_amdsim
 
-GFX90A, GFX942, GFX1100 = "hipcc-gfx90a-O3", "clang-gfx942-O3", "clang-gfx1100-O3"
+HIPCC, CLANG = "hipcc-gfx90a-O3", "clang-gfx90a+gfx942+gfx1100+gfx1151-O3"
 
 
 @pytest.fixture(scope="session")
 def programs():
     """run by what it was built with."""
-    paths = {build: ROOT / f"build/amdsim/tests/{build}/run" for build in (GFX90A, GFX942, GFX1100)}
-    subprocess.run(["make", "-j2", "amdsim", *(str(path.relative_to(ROOT)) for path in paths.values())], cwd=ROOT,
-                   check=True)
-    return paths
+    built("amdsim")
+    return {build: built(f"build/amdsim/tests/{build}/run") for build in (HIPCC, CLANG)}
 
 
 def device(amdsim, **environment):
@@ -51,24 +49,24 @@ def device(amdsim, **environment):
 
 
 @pytest.fixture(scope="session")
-def expected(reference, seven_m, tmp_path_factory):
+def expected(program, seven_m, tmp_path_factory):
     """The prompts, and the CPU reference's tokens for them."""
     folder = tmp_path_factory.mktemp("amdsim")
     prompts = first_prompts(folder, 8)
-    lines, _ = getp(reference, seven_m, prompts, folder / "cpu.txt", "-n", 32)
+    lines, _ = getp(program, seven_m, prompts, folder / "cpu.txt", "-n", 32, environment=CPU)
     assert len(lines) == 8 and all(lines)
     return prompts, lines
 
 
 @pytest.mark.parametrize("build, amdsim, environment, card", [
-    (GFX90A, "gfx90a", {}, "0: AMD Instinct MI250 (one GCD)"),
-    (GFX90A, "gfx90a", {"AMDSIM_SEED": "7"}, "0: AMD Instinct MI250 (one GCD)"),
-    (GFX90A, "gfx90a:4", {"HIP_DEVICE_ID": "3"}, "3: AMD Instinct MI250 (one GCD)"),
-    (GFX90A, "gfx90a:3", {}, "2: AMD Instinct MI250 (one GCD)"),
-    (GFX942, "gfx942", {}, "0: AMD Instinct MI300X"),
-    (GFX942, "gfx942", {"AMDSIM_SEED": "8"}, "0: AMD Instinct MI300X"),
-    (GFX1100, "gfx1100", {}, "0: AMD Radeon RX 7900 XTX"),
-    (GFX1100, "gfx1100", {"AMDSIM_SEED": "9"}, "0: AMD Radeon RX 7900 XTX"),
+    (HIPCC, "gfx90a", {}, "0: AMD Instinct MI250 (one GCD)"),
+    (HIPCC, "gfx90a", {"AMDSIM_SEED": "7"}, "0: AMD Instinct MI250 (one GCD)"),
+    (HIPCC, "gfx90a:4", {"HIP_DEVICE_ID": "3"}, "3: AMD Instinct MI250 (one GCD)"),
+    (HIPCC, "gfx90a:3", {}, "2: AMD Instinct MI250 (one GCD)"),
+    (CLANG, "gfx942", {}, "0: AMD Instinct MI300X"),
+    (CLANG, "gfx942", {"AMDSIM_SEED": "8"}, "0: AMD Instinct MI300X"),
+    (CLANG, "gfx1100", {}, "0: AMD Radeon RX 7900 XTX"),
+    (CLANG, "gfx1100", {"AMDSIM_SEED": "9"}, "0: AMD Radeon RX 7900 XTX"),
 ])
 def test_getp_gives_the_references_tokens(programs, seven_m, expected, tmp_path, build, amdsim, environment, card):
     prompts, tokens = expected
@@ -89,11 +87,11 @@ def test_products_of_many_rows_are_bound_by_the_matrix_cores():
 
 
 @pytest.mark.skipif(not FULL, reason="only in ./run.sh test --full")
-@pytest.mark.parametrize("build", [GFX942, GFX1100])
-def test_getp_of_all_prompts(programs, reference, seven_m, tmp_path, build):
+@pytest.mark.parametrize("architecture", ["gfx942", "gfx1100"])
+def test_getp_of_all_prompts(programs, program, seven_m, tmp_path, architecture):
     prompts = first_prompts(tmp_path, 32)
-    cpu, _ = getp(reference, seven_m, prompts, tmp_path / "cpu.txt", "-n", 64)
-    hip, _ = getp(programs[build], seven_m, prompts, tmp_path / "hip.txt", "-n", 64, environment=device(build.split("-")[1]))
+    cpu, _ = getp(program, seven_m, prompts, tmp_path / "cpu.txt", "-n", 64, environment=CPU)
+    hip, _ = getp(programs[CLANG], seven_m, prompts, tmp_path / "hip.txt", "-n", 64, environment=device(architecture))
     assert hip == cpu
 
 
@@ -108,20 +106,20 @@ def refusal(programs, tiny, tmp_path, build, amdsim, **environment):
 
 @pytest.mark.parametrize("amdsim", ["gfx906", "gfx90a:", "gfx90a:0", "gfx90a:65", "gfx90a:two", "4"])
 def test_a_device_that_is_not_simulated_is_refused(programs, tiny, tmp_path, amdsim):
-    assert f"AMDSIM={amdsim}: set it to gfx90a, gfx942 or gfx1100" in refusal(programs, tiny, tmp_path, GFX90A, amdsim)
+    assert f"AMDSIM={amdsim}: set it to gfx90a, gfx942 or gfx1100" in refusal(programs, tiny, tmp_path, HIPCC, amdsim)
 
 
 def test_a_program_without_code_for_the_device_is_refused(programs, tiny, tmp_path):
-    assert "no device code for gfx942" in refusal(programs, tiny, tmp_path, GFX90A, "gfx942")
+    assert "no device code for gfx942" in refusal(programs, tiny, tmp_path, HIPCC, "gfx942")
 
 
 def test_a_device_beyond_the_last_is_refused(programs, tiny, tmp_path):
-    message = refusal(programs, tiny, tmp_path, GFX90A, "gfx90a:4", HIP_DEVICE_ID="4")
+    message = refusal(programs, tiny, tmp_path, HIPCC, "gfx90a:4", HIP_DEVICE_ID="4")
     assert re.search(r"HIP_DEVICE_ID=4 names no device; set it to one of: 0 .*, 1 .*, 2 .*, 3 .*\n$", message)
 
 
 def test_a_model_that_does_not_fit_is_refused_with_a_table(programs, tiny, tmp_path):
-    message = refusal(programs, tiny, tmp_path, GFX90A, "gfx90a", AMDSIM_MEMORY="1000000")
+    message = refusal(programs, tiny, tmp_path, HIPCC, "gfx90a", AMDSIM_MEMORY="1000000")
     assert re.search(r"KV cache .*error: the model needs 0.\d* GB but device 0 .* has 0.001 GB free", message, re.S)
 
 

@@ -3,11 +3,11 @@
 import os
 import shutil
 import subprocess
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
+from conftest import ROOT, built
+
 pytestmark = [
     pytest.mark.skipif(os.environ.get("GETP_TEST_GPU") != "1", reason="only in ./run.sh test --gpu"),
     pytest.mark.skipif(not shutil.which("compute-sanitizer"), reason="compute-sanitizer is not installed"),
@@ -34,9 +34,9 @@ def test_golden(tool):
 
 @pytest.mark.parametrize("tool", ["memcheck", "racecheck"])
 def test_getp(tool, seven_m, tmp_path):
-    subprocess.run(["make", "runfast", "OUT=build/tests/run_nvidia", "GPU=nvidia"], cwd=ROOT, check=True)
+    program = built("build/tests-nvidia/run", "GPU=nvidia")
     prompts = tmp_path / "input.txt"
     prompts.write_text("1\nWhen the water is cold, the\n")
-    clean(tool, "build/tests/run_nvidia", seven_m.model, "-z", seven_m.tokenizer, "-m", "getp", "-i", prompts, "-o",
+    clean(tool, program, seven_m.model, "-z", seven_m.tokenizer, "-m", "getp", "-i", prompts, "-o",
           tmp_path / "out.txt", "-n", 24)
     assert len((tmp_path / "out.txt").read_text().split()) > 0

@@ -11,22 +11,24 @@ import signal
 import struct
 import subprocess
 import time
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
+from conftest import CPU, ROOT, built
+
 FULL = os.environ.get("GETP_TEST_FULL") == "1"
-GPU = [] if os.environ.get("GETP_TEST_GPU") == "1" else ["GPU=host"]
+ON_GPU = os.environ.get("GETP_TEST_GPU") == "1"
 
 
 @pytest.fixture(scope="session")
-def programs(reference):
-    """The program under test, and the reference."""
-    subprocess.run(["make", "runfast", "OUT=build/tests/run_hip", *GPU], cwd=ROOT, check=True)
-    return ROOT / "build/tests/run_hip", reference
+def programs(program):
+    """The program under test, and the one that with GETP_CPU=1 is the reference."""
+    if not ON_GPU:
+        return program, program
+    back_end = subprocess.run(["make", "-s", "backend"], cwd=ROOT, check=True, capture_output=True, text=True).stdout.split()[0]
+    return built(f"build/tests-{back_end}/run", f"GPU={back_end}"), program
 
 
 def first_prompts(folder, count):
@@ -46,10 +48,15 @@ def getp(program, made, prompts, output, *options, environment=None):
     return output.read_text().splitlines(), done
 
 
+REFERENCES = {}  # by what they were made of
+
+
 def assert_same(programs, made, folder, count, *options, environment=None):
     prompts = first_prompts(folder, count)
     hip, done = getp(programs[0], made, prompts, folder / "hip.txt", *options, environment=environment)
-    cpu, _ = getp(programs[1], made, prompts, folder / "cpu.txt", *options)
+    if (made.model, count, options) not in REFERENCES:
+        REFERENCES[made.model, count, options], _ = getp(programs[1], made, prompts, folder / "cpu.txt", *options, environment=CPU)
+    cpu = REFERENCES[made.model, count, options]
     assert len(cpu) == count and all(cpu), "the reference itself must generate for every prompt"
     same = sum(a == b for a, b in zip(hip, cpu))
     assert hip == cpu, f"{same} of {count} requests are token-identical"
@@ -101,32 +108,30 @@ def prompts_of_1_to_300_tokens(folder, count):
     return path, lengths
 
 
-def assert_200_requests_are_equal(programs, made, folder, environment, stops):
-    prompts, lengths = prompts_of_1_to_300_tokens(folder, 200)
+def assert_requests_are_equal(programs, made, folder, environment, stops=False, count=200):
+    prompts, lengths = prompts_of_1_to_300_tokens(folder, count)
     hip, _ = getp(programs[0], made, prompts, folder / "hip.txt", "-n", 364, environment=environment)
-    cpu, _ = getp(programs[1], made, prompts, folder / "cpu.txt", "-n", 364)
-    assert hip == cpu, f"{sum(a == b for a, b in zip(hip, cpu))} of 200 requests are token-identical"
+    cpu, _ = getp(programs[1], made, prompts, folder / "cpu.txt", "-n", 364, environment=CPU)
+    assert hip == cpu, f"{sum(a == b for a, b in zip(hip, cpu))} of {count} requests are token-identical"
     if not stops:
         assert [len(line.split()) for line in hip] == [365 - length for length in lengths]
 
 
-def test_200_requests_with_prompts_of_1_to_300_tokens(programs, tiny, tmp_path):
-    """At least 64 generated tokens each; of the 4 layers 2, one of each kind, to take a minute."""
-    made = first_layers(tiny, tmp_path, 2, 364)
-    assert_200_requests_are_equal(programs, made, tmp_path, {"GETP_BATCH": "200"}, stops=False)
+def test_prompts_of_1_to_300_tokens(programs, tiny, tmp_path):
+    """At least 64 generated tokens each; of the 4 layers 2, one of each kind."""
+    assert_requests_are_equal(programs, first_layers(tiny, tmp_path, 2, 364), tmp_path, {"GETP_BATCH": "16"}, count=24)
 
 
 @pytest.mark.skipif(not FULL, reason="only in ./run.sh test --full")
-@pytest.mark.parametrize("batch, devices", [(1, 1), (2, 1), (7, 3), (64, 3), (512, 1)])
+@pytest.mark.parametrize("batch, devices", [(1, 1), (2, 1), (7, 3), (64, 3), (200, 1), (512, 1)])
 def test_200_requests_at_any_batch_size(programs, tiny, tmp_path, batch, devices):
-    made = first_layers(tiny, tmp_path, 4, 364)
     environment = {"GETP_BATCH": str(batch), "GETP_HOST_DEVICES": str(devices)}
-    assert_200_requests_are_equal(programs, made, tmp_path, environment, stops=False)
+    assert_requests_are_equal(programs, first_layers(tiny, tmp_path, 4, 364), tmp_path, environment)
 
 
 @pytest.mark.skipif(not FULL, reason="only in ./run.sh test --full")
 def test_200_requests_on_7m(programs, seven_m, tmp_path):
-    assert_200_requests_are_equal(programs, seven_m, tmp_path, {}, stops=True)
+    assert_requests_are_equal(programs, seven_m, tmp_path, {}, stops=True)
 
 
 @pytest.mark.parametrize("options", [("-t", 0.8, "-p", 0.9, "-s", 7), ("-t", 1.5, "-p", 1.0, "-s", 11),
@@ -144,7 +149,7 @@ def test_steps_above_seq_len_are_clamped(programs, tiny, tmp_path):
     assert more == full
 
 
-@pytest.mark.skipif(not GPU, reason="lane orders can be chosen on the host back end only")
+@pytest.mark.skipif(ON_GPU, reason="lane orders can be chosen on the host back end only")
 @pytest.mark.parametrize("wave, seed", [(32, 0), (64, 5), (32, 6)])
 def test_wave_size_and_lane_order_change_nothing(programs, tiny, tmp_path, wave, seed):
     _, done = assert_same(programs, tiny, tmp_path, 3, "-n", 80,
@@ -164,7 +169,7 @@ def test_batch_size_and_devices_change_nothing(programs, tiny, tmp_path, batch, 
     _, done = assert_same(programs, tiny, tmp_path, 32, "-n", 64,
                           environment={"GETP_BATCH": str(batch), "GETP_HOST_DEVICES": str(count)})
     assert "\r" not in done.stderr, "progress is for terminals"
-    if GPU:
+    if not ON_GPU:
         assert devices(done) == list(range(count))
 
 
@@ -176,12 +181,12 @@ def test_few_requests_for_many_devices(programs, tiny, tmp_path, requests):
 def test_order_and_company_of_requests_change_nothing(programs, tiny, tmp_path):
     """A request's tokens, drawn or greedy, depend neither on the batch nor on the devices; greedy ones not on its place
     in the input either."""
-    prompts = first_prompts(tmp_path, 32)
+    prompts = first_prompts(tmp_path, 10)
     options = ("-n", 64, "-t", 0.9, "-p", 0.95, "-s", 5)
     alone, _ = getp(programs[0], tiny, prompts, tmp_path / "1.txt", *options, environment={"GETP_BATCH": "1"})
     spread, _ = getp(programs[0], tiny, prompts, tmp_path / "3x4.txt", *options,
                      environment={"GETP_BATCH": "4", "GETP_HOST_DEVICES": "3"})
-    assert alone == spread and len(set(alone)) == 32
+    assert alone == spread and len(set(alone)) == 10
     count, *lines = prompts.read_text(encoding="utf-8").splitlines()
     turned = tmp_path / "turned.txt"
     turned.write_text("\n".join([count, *lines[::-1]]) + "\n", encoding="utf-8")
@@ -282,7 +287,7 @@ def test_a_signal_stops_the_reference_too(programs, tiny, tmp_path):
     output = tmp_path / "out.txt"
     process = subprocess.Popen([programs[1], tiny.model, "-z", tiny.tokenizer, "-m", "getp", "-i",
                                 many_prompts(tmp_path, 20000), "-o", output, "-n", "64"], stdout=subprocess.PIPE, text=True,
-                               stderr=subprocess.PIPE, env={**os.environ, "OMP_NUM_THREADS": "1"},
+                               stderr=subprocess.PIPE, env={**os.environ, **CPU, "OMP_NUM_THREADS": "1"},
                                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
     while "warm up elapsed" not in process.stdout.readline():
         pass
@@ -292,7 +297,7 @@ def test_a_signal_stops_the_reference_too(programs, tiny, tmp_path):
     assert_stopped(output, expected, process.returncode, stderr, "SIGINT", 130)
 
 
-@pytest.mark.skipif(not GPU, reason="only the host back end fails on request")
+@pytest.mark.skipif(ON_GPU, reason="only the host back end fails on request")
 def test_a_device_that_fails_stops_the_run(programs, tiny, tmp_path):
     """The last of three devices, in its second request or later."""
     expected, _ = getp(programs[0], tiny, first_prompts(tmp_path, 32), tmp_path / "all.txt", "-n", 64)

@@ -3,18 +3,18 @@
 import os
 import re
 import subprocess
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
+from conftest import ROOT, built
+
 
 
 @pytest.fixture(scope="session")
 def parity():
     back_end = [] if os.environ.get("GETP_TEST_GPU") == "1" else ["GPU=host"]
-    subprocess.run(["make", "build/parity", *back_end], cwd=ROOT, check=True)
-    return lambda *arguments: subprocess.run([ROOT / "build/parity", *map(str, arguments)], capture_output=True, text=True)
+    program = built("build/parity", *back_end)
+    return lambda *arguments: subprocess.run([program, *map(str, arguments)], capture_output=True, text=True)
 
 
 def test_tiny_agrees_at_every_step(parity, tiny):

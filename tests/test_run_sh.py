@@ -5,13 +5,14 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
+from conftest import ROOT, built
 from test_amdsim import needs_amdsim, what_amdsim_lacks
 
-ROOT = Path(__file__).resolve().parent.parent
 COMMANDS = "demo test build run parity bench decode install clean help".split()
 
 
@@ -52,7 +53,12 @@ def test_each_command_says_what_it_does(command):
     (["demo", "--shape", "20b"], "--shape is 7m or tiny"),
     (["demo", "--gpu", "intel"], "amd, nvidia or host"),
     (["demo", "--amd", "--gpu", "host"], "without --gpu"),
-    (["test", "--quick"], "unknown argument '--quick'"),
+    (["test", "--what"], "unrecognized arguments: --what"),
+    (["test", "--quick", "matmul_test"], "--quick goes without --full and names"),
+    (["test", "-t", "0"], "'0' is no number of seconds"),
+    (["test", "--timeout"], "--timeout: expected one argument"),
+    (["test", "no_test"], "no test program, pytest file or case is called 'no_test'"),
+    (["test", "matmul_tes"], "did you mean matmul_test?"),
     (["parity"], "which model"),
     (["parity", "no-such.bin"], "no model file"),
     (["parity", "--steps"], "--steps needs a value"),
@@ -294,33 +300,92 @@ def test_what_left_no_report_counts_as_failed(tmp_path):
     assert code == 1 and lines[-1] == "1 passed, 1 failed, 0 skipped"
     assert count("--skipped", "a card", "there is none", good) == (
         0, ["skipped: a card: there is none", "1 passed, 0 failed, 1 skipped"])
-    code, lines = count("--failed", "make tests", good)
-    assert code == 1 and "failed: make tests: see above" in lines and lines[-1] == "1 passed, 1 failed, 0 skipped"
+    code, lines = count("--failed", "make tests", "it is broken", good)
+    assert code == 1 and "failed: make tests: it is broken" in lines and lines[-1] == "1 passed, 1 failed, 0 skipped"
     assert count()[0] == 1
 
 
-@pytest.mark.parametrize("fault, counts", [
-    ("none", "2 passed, 0 failed"),
-    ("crash", "1 passed, 1 failed"),
-    ("does not compile", "1 passed, 2 failed"),
-    ("pytest", "1 passed, 1 failed"),
+# ---- ./run.sh test on a small project: two GoogleTest programs, two pytest files
+
+
+SMALL_MAKEFILE = """
+TEST_PROGRAMS = $(if $(SANITIZE),,build/tests/a_test build/tests/b_test)
+build/tests/%: tests/%.cpp
+	mkdir -p build/tests && g++ -o $@ $< -lgtest_main -lgtest
+ready-%: ;
+print-%: ; @echo $($*)
+"""
+
+
+@pytest.fixture(scope="module")
+def small_suite(tmp_path_factory):
+    """suite(*arguments, file=text ...) -> finished process, its last line; suite.built() -> the programs that are there"""
+    folder = tmp_path_factory.mktemp("suite")
+    (folder / "tests").mkdir()
+    shutil.copy(ROOT / "run.sh", folder)
+    for name in "suite.py", "count_results.py":
+        shutil.copy(ROOT / "tests" / name, folder / "tests")
+    (folder / "Makefile").write_text(SMALL_MAKEFILE)
+
+    def write(name, text):
+        path = folder / "tests" / name
+        if not path.exists() or path.read_text() != text:
+            path.write_text(text)
+
+    def suite(*arguments, a_test="TEST(A, First) {}\nTEST(A, Second) {}", test_a="def test_one(): pass\ndef test_two(): pass"):
+        write("a_test.cpp", f"#include <gtest/gtest.h>\n#include <unistd.h>\n{a_test}\n")
+        write("b_test.cpp", "#include <gtest/gtest.h>\nTEST(B, Third) {}\n")
+        write("test_a.py", f"import time\n{test_a}\n")
+        write("test_b.py", "def test_three(): pass\n")
+        environment = {key: value for key, value in os.environ.items() if not key.startswith("GETP_")}
+        done = run_sh("test", *arguments, script=folder / "run.sh", env=environment)
+        return done, "".join(done.stdout.splitlines()[-1:])
+
+    suite.built = lambda: {path.name for path in (folder / "build/tests").glob("*")}
+    return suite
+
+
+def test_a_name_builds_only_what_it_needs(small_suite):
+    for name, built in ("test_b", set()), ("b_test", {"b_test"}), ("A.First", {"a_test", "b_test"}):
+        done, last = small_suite(name)
+        assert last == "1 passed, 0 failed, 0 skipped", done.stdout + done.stderr
+        assert small_suite.built() == built
+
+
+@pytest.mark.parametrize("files, passed, failed", [
+    ({}, 6, 0),
+    ({"a_test": "TEST(A, B) { __builtin_trap(); }"}, 4, 1),
+    ({"a_test": "TEST(A, B) { what; }"}, 4, 2),  # make, and the program that is not there
+    ({"test_a": "def test_one():\n    assert False"}, 4, 1),
 ])
-def test_test_ends_with_the_count_line(tmp_path, fault, counts):
-    """./run.sh test on a small project: one GoogleTest program, one pytest file."""
-    program = {"none": "TEST(A, B) { EXPECT_EQ(1, 1); }", "crash": "TEST(A, B) { __builtin_trap(); }",
-               "does not compile": "TEST(A, B) { what; }", "pytest": "TEST(A, B) {}"}[fault]
-    (tmp_path / "tests").mkdir()
-    shutil.copy(ROOT / "run.sh", tmp_path)
-    shutil.copy(ROOT / "tests/count_results.py", tmp_path / "tests")
-    (tmp_path / "Makefile").write_text("tests: build/tests/a_test\nbuild/tests/a_test: tests/a_test.cpp\n\tmkdir -p build/tests\n"
-                                       "\tg++ -o $@ $< -lgtest_main -lgtest\namdsim-tests:\n")
-    (tmp_path / "tests/a_test.cpp").write_text(f"#include <gtest/gtest.h>\n{program}\n")
-    (tmp_path / "tests/test_a.py").write_text(f"def test_a():\n    assert {fault != 'pytest'}\n")
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("GETP_")}
-    done = run_sh("test", script=tmp_path / "run.sh", env=environment)
-    skipped = int(what_amdsim_lacks() != "")
-    assert done.stdout.splitlines()[-1] == f"{counts}, {skipped} skipped", done.stdout + done.stderr
-    assert done.returncode == (fault != "none")
+def test_test_ends_with_the_count_line(small_suite, files, passed, failed):
+    done, last = small_suite(**files)
+    assert last == f"{passed} passed, {failed} failed, {int(what_amdsim_lacks() != '')} skipped", done.stdout + done.stderr
+    assert done.returncode == (failed > 0)
+
+
+def test_what_hangs_is_named(small_suite):
+    started = time.monotonic()
+    done, last = small_suite("-t", 2, "a_test", "test_a", "b_test", a_test="TEST(A, First) {}\nTEST(A, Second) { sleep(60); }",
+                             test_a="def test_one(): pass\ndef test_two():\n    time.sleep(60)")
+    assert last == "1 passed, 2 failed, 0 skipped" and time.monotonic() - started < 30
+    assert "failed: a_test: ended after 2 s without an end of A.Second" in done.stdout
+    assert "failed: test_a: ended after 2 s without an end of tests/test_a.py::test_two" in done.stdout
+
+
+@pytest.mark.parametrize("names, passed", [
+    (["a_test"], 2), (["A"], 2), (["A.Second"], 1), (["Third"], 1), (["a_test::A.F*"], 1), (["tests/a_test.cpp"], 2),
+    (["test_a"], 2), (["test_a.py::test_two"], 1), (["tests/test_b.py"], 1), (["test_t*"], 2), (["A.First", "test_b"], 2),
+])
+def test_names_choose_what_runs(small_suite, names, passed):
+    done, last = small_suite(*names)
+    assert last == f"{passed} passed, 0 failed, 0 skipped", done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("names", [["c_test"], ["a_test", "A.Fourth"], ["test_a::test_three"], ["b_test::A.First"]])
+def test_names_that_match_nothing_are_refused(small_suite, names):
+    done, _ = small_suite(*names)
+    refused(done, f"no test program, pytest file or case is called '{names[-1]}'")
 
 
 def test_gpu_tests_want_a_gpu():
@@ -374,8 +439,7 @@ def test_bench_prints_tables_and_writes_json(tiny, tmp_path):
     (["other.bin"], "one model at a time"),
 ])
 def test_bench_refuses_bad_options_in_one_line(tiny, arguments, message):
-    subprocess.run(["make", "-s", "build/bench", "GPU=host"], cwd=ROOT, check=True)
-    done = subprocess.run([ROOT / "build/bench", *([tiny.model] if arguments else []), *arguments], capture_output=True, text=True)
+    done = subprocess.run([built("build/bench", "GPU=host"), *([tiny.model] if arguments else []), *arguments], capture_output=True, text=True)
     assert done.returncode == 1 and done.stdout == ""
     assert done.stderr.startswith("bench: ") and done.stderr.count("\n") == 1 and message in done.stderr
 
@@ -491,16 +555,14 @@ def test_demo_on_the_simulated_amd_device():
 
 
 @pytest.fixture(scope="module")
-def graded(tmp_path_factory):
+def graded(program, make_model_tool, tmp_path_factory):
     """A tiny model with its tokenizer, the output of its first eight prompts, and the input."""
     folder = tmp_path_factory.mktemp("graded")
-    subprocess.run(["make", "build/make_model"], cwd=ROOT, check=True, capture_output=True)
-    subprocess.run([ROOT / "build/make_model", "tiny", "-o", folder / "model.bin", "-z", folder / "tokenizer.bin", "--seed", "1"],
+    subprocess.run([make_model_tool, "tiny", "-o", folder / "model.bin", "-z", folder / "tokenizer.bin", "--seed", "1"],
                    check=True, capture_output=True)
     prompts = (ROOT / "data/input.txt").read_text(encoding="utf-8").splitlines()[1:9]
     (folder / "input.txt").write_text("\n".join(["8", *prompts]) + "\n", encoding="utf-8")
-    subprocess.run(["make", "runfast", "OUT=build/tests/run", "GPU=host"], cwd=ROOT, check=True, capture_output=True)
-    subprocess.run([ROOT / "build/tests/run", "model.bin", "-z", "tokenizer.bin", "-m", "getp", "-i", "input.txt", "-o",
+    subprocess.run([program, "model.bin", "-z", "tokenizer.bin", "-m", "getp", "-i", "input.txt", "-o",
                     "output.txt", "-n", "32"], cwd=folder, check=True, capture_output=True)
     return folder
 

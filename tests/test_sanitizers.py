@@ -1,44 +1,16 @@
-"""The C++ test programs once more, built with AddressSanitizer and UndefinedBehaviorSanitizer."""
+"""getp, built with AddressSanitizer and UndefinedBehaviorSanitizer (the test programs with them are run by tests/suite.py)."""
 
 import os
 import subprocess
 
 import pytest
 
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-PROGRAMS = sorted(name[: -len(".cpp")] for name in os.listdir(os.path.join(ROOT, "tests")) if name.endswith("_test.cpp"))
+from conftest import built
 
 
 @pytest.fixture(scope="session")
-def sanitized():
-    done = subprocess.run(["make", "-s", "-j2", "tests", "GPU=host", "SANITIZE=address,undefined"], cwd=ROOT,
-                          capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-4000:]
-    return os.path.join(ROOT, "build", "tests-sanitized")
-
-
-@pytest.mark.parametrize("program", PROGRAMS)
-def test_clean_under_asan_and_ubsan(sanitized, program):
-    # Newer compilers keep frames apart from the stack by default, where a fiber must hand them over at each switch. That
-    # is slow: the test of the fibers themselves does it, with every compiler.
-    apart = int(program == "host_backend_test")
-    # Seconds are measured by the plain programs; a sanitizer's mean nothing.
-    done = subprocess.run([os.path.join(sanitized, program), "--gtest_filter=-Time.*"], cwd=ROOT, capture_output=True,
-                          text=True,
-                          env={**os.environ, "GETP_HOST_SEED": "7",
-                               "ASAN_OPTIONS": f"detect_stack_use_after_return={apart}"})
-    assert done.returncode == 0, (done.stdout + done.stderr)[-4000:]
-    assert "Sanitizer" not in done.stderr and "runtime error" not in done.stderr, done.stderr[-4000:]
-
-
-@pytest.fixture(scope="session")
-def sanitized_run(sanitized):
-    program = os.path.join(sanitized, "run")
-    done = subprocess.run(["make", "-s", "rundebug", "GPU=host", f"OUT={program}",
-                           "DEFINES=-O1 -fsanitize=address,undefined -fno-sanitize-recover=all"], cwd=ROOT,
-                          capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-4000:]
-    return program
+def sanitized_run():
+    return built("build/tests-sanitized/run", "GPU=host", "SANITIZE=address,undefined")
 
 
 def getp(program, model, tokenizer, prompts, output, environment=None):

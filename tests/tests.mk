@@ -1,30 +1,49 @@
-# `make tests` builds every tests/*_test.cpp into build/tests/ (GPU=amd|nvidia: those that run on a GPU, into
-# build/tests-GPU/), and the models they read. SANITIZE=address,undefined builds into build/tests-sanitized/.
+# `make tests` builds into build/tests/ every tests/*_test.cpp, the program itself, and the models they read (GPU=amd|nvidia:
+# into build/tests-GPU/, what runs on a GPU). SANITIZE=address,undefined builds into build/tests-sanitized/.
+# `make quick-tests [TIMEOUT=SECONDS]` and all else that runs tests is ./run.sh test.
 
-CPU_TESTS = bf16 harness host_backend product_plan stop tokenizer
-GPU_TESTS = elementwise matvec matmul attention moe forward
+CPU_TESTS = $(filter-out $(GPU_TESTS),$(patsubst tests/%_test.cpp,%,$(wildcard tests/*_test.cpp)))
+GPU_TESTS = forward matmul attention elementwise matvec moe
 
 TEST_DIR = build/tests$(if $(SANITIZE),-sanitized)$(if $(filter-out host,$(GPU)),-$(GPU))
-TEST_PROGRAMS = $(patsubst %,$(TEST_DIR)/%_test,$(if $(filter host,$(GPU)),$(CPU_TESTS)) $(GPU_TESTS))
-TEST_FLAGS = -O2 -g $(call host,-Wall -Wextra) $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-sanitize-recover=all)
+TEST_PROGRAMS = $(patsubst %,$(TEST_DIR)/%_test,$(GPU_TESTS) $(if $(filter host,$(GPU)),$(CPU_TESTS)))
+# On the host they take longer to build than to run: this is the quickest for both together.
+TEST_FLAGS = $(if $(SANITIZE),-Og -g1 -fsanitize=$(SANITIZE) -fno-sanitize-recover=all,$(if $(filter host,$(GPU)),-O1,-O2)) \
+  $(call host,-Wall -Wextra)
+$(TEST_DIR)/forward_test: TEST_FLAGS += $(if $(SANITIZE),,-O2) # runs the longest
+RUN_FLAGS = $(if $(SANITIZE),$(TEST_FLAGS),-O3 $(call host,$(OPENMP) -march=native))
 
 MODELS = build/tests/models
 TEST_MODELS = $(patsubst %,$(MODELS)/%.bin,tiny tiny_fp32 7m 7m_fp32)
 
 .PHONY: tests
-tests: $(TEST_PROGRAMS) $(TEST_MODELS)
+tests: $(TEST_PROGRAMS) $(TEST_DIR)/run $(TEST_MODELS)
 
-$(TEST_DIR)/%_test: tests/%_test.cpp tests/kernel_testing.hpp tools/summation_orders.hpp $(SOURCES) $(HEADERS)
-	@mkdir -p $(TEST_DIR)
-	$(COMPILE) $(TEST_FLAGS) $< $(if $(filter forward harness tokenizer,$*),tokenizer.cpp) -o $@ -lgtest -lgtest_main
+.PHONY: quick-tests
+quick-tests:
+	./run.sh test --quick $(if $(TIMEOUT),-t $(TIMEOUT))
+
+TOKENIZER_DIR = $(if $(SANITIZE),$(TEST_DIR),build)
+$(TEST_DIR)/libtokenizer.a: TOKENIZER_FLAGS = $(TEST_FLAGS)
+USE_TOKENIZER = $(patsubst %,$(TEST_DIR)/%,forward_test harness_test tokenizer_test run)
+$(USE_TOKENIZER): $(TOKENIZER_DIR)/libtokenizer.a
+$(USE_TOKENIZER): LIBRARIES = $(call with_tokenizer,$(TOKENIZER_DIR)) -lm
+
+$(TEST_DIR)/%_test: tests/%_test.cpp
+	@mkdir -p $(@D)
+	$(COMPILE) $(TEST_FLAGS) $(DEPENDENCIES) $< -o $@ $(LIBRARIES) -lgtest -lgtest_main
+
+$(TEST_DIR)/run: run.cpp
+	@mkdir -p $(@D)
+	$(COMPILE) $(RUN_FLAGS) $(DEPENDENCIES) $< -o $@ $(LIBRARIES)
 
 # Fuzz targets, by libFuzzer.
 FUZZ_CXX = clang++-19
 .PHONY: fuzz
 fuzz: $(patsubst tests/fuzz/%.cpp,build/fuzz/%,$(wildcard tests/fuzz/*_fuzz.cpp))
-build/fuzz/%: tests/fuzz/%.cpp tests/fuzz/fuzzing.hpp $(SOURCES) $(HEADERS)
+build/fuzz/%: tests/fuzz/%.cpp
 	@mkdir -p build/fuzz
-	$(FUZZ_CXX) --std=c++17 -O1 -g -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all $< -o $@
+	$(FUZZ_CXX) --std=c++17 -O1 -g -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all $(DEPENDENCIES) $< -o $@
 
 $(MODELS)/%_fp32.bin: build/make_model
 	@mkdir -p $(MODELS)
@@ -34,33 +53,44 @@ $(MODELS)/%.bin: build/make_model
 	@mkdir -p $(MODELS)
 	build/make_model $* -o $@ -z $(MODELS)/$*_tokenizer.bin --seed 1
 
-# `make amdsim-tests` builds what runs on the simulated device, into build/amdsim/tests/COMPILER-ARCH-LEVEL/: GPU_TESTS and the
-# program itself, and the simulator's own tests, of which programs_test is built by both compilers at three levels.
-amdsim_in = $(foreach build,$(1),$(patsubst %,$(AMDSIM_DIR)/tests/$(build)/%,$(2)))
-AMDSIM_GPU_TESTS = $(call amdsim_in,hipcc-gfx90a-O0 hipcc-gfx90a-O3 clang-gfx942-O3 clang-gfx1100-O3,$(GPU_TESTS:%=%_test))
-AMDSIM_RUNS = $(call amdsim_in,hipcc-gfx90a-O3 clang-gfx942-O3 clang-gfx1100-O3,run)
-AMDSIM_OWN_TESTS = $(foreach level,O0 O1 O3,$(call amdsim_in,$(patsubst %,%-$(level),hipcc-gfx90a $(AMDSIM_CLANG)),programs_test)) \
-  $(call amdsim_in,$(patsubst %,%-O1,$(AMDSIM_CLANG)),$(filter-out programs_test,$(basename $(notdir $(wildcard tests/amdsim/*_test.cpp)))))
-AMDSIM_CLANG = clang-gfx90a clang-gfx942 clang-gfx1100
+-include $(wildcard $(TEST_DIR)/*.d build/fuzz/*.d)
 
-# The compiler that a target's directory names; amdsim_word is a word of that name.
-amdsim_word = $(word $(1),$(subst -, ,$(notdir $(@D))))
-AMDSIM_COMPILE = $(if $(filter hipcc,$(call amdsim_word,1)),hipcc --offload-arch=,tools/clang_hip.sh )$(call amdsim_word,2) \
-  --std=c++17 -$(call amdsim_word,3)
+# What runs on the simulated device (tests/amdsim/amdsim.mk), into a folder for each compiler. The host's side of the tests is
+# not optimised, which halves the time that they take to build; the program itself is as users build it.
+AMDSIM_CLANG_ARCHS = gfx942+gfx1100
+AMDSIM_GPU_TESTS = $(call amdsim_in,hipcc-gfx90a-O0 hipcc-gfx90a-O3 clang-$(AMDSIM_CLANG_ARCHS)-O3,$(GPU_TESTS:%=%_test))
+AMDSIM_RUNS = $(call amdsim_in,hipcc-gfx90a-O3 clang-gfx90a+$(AMDSIM_CLANG_ARCHS)+gfx1151-O3,run)
+
+$(AMDSIM_GPU_TESTS): tests/$$(@F).cpp
+	@mkdir -p $(@D)
+	$(AMDSIM_COMPILE) -Xarch_host -O0 $(DEPENDENCIES) $< -o $@ $(LIBRARIES) -lgtest -lgtest_main
+
+$(AMDSIM_RUNS): run.cpp
+	@mkdir -p $(@D)
+	$(AMDSIM_COMPILE) -Wall -Wextra -Werror $(DEPENDENCIES) $< -o $@ $(LIBRARIES)
+
+AMDSIM_WITH_TOKENIZER = $(filter %/forward_test,$(AMDSIM_GPU_TESTS)) $(AMDSIM_RUNS)
+$(AMDSIM_WITH_TOKENIZER): build/libtokenizer.a
+$(AMDSIM_WITH_TOKENIZER): LIBRARIES = $(call with_tokenizer,build) -lm
+
+$(filter %/forward_test,$(TEST_PROGRAMS) $(AMDSIM_GPU_TESTS)): | $(TEST_MODELS)
 
 .PHONY: amdsim-tests
 amdsim-tests: amdsim $(AMDSIM_GPU_TESTS) $(AMDSIM_RUNS) $(AMDSIM_OWN_TESTS) $(TEST_MODELS)
 
-.SECONDEXPANSION:
-$(AMDSIM_GPU_TESTS): tests/$$(@F).cpp tests/kernel_testing.hpp tools/summation_orders.hpp $(SOURCES) $(HEADERS)
-	@mkdir -p $(@D)
-	$(AMDSIM_COMPILE) $< $(if $(filter forward_test,$(@F)),tokenizer.cpp) -o $@ -lgtest -lgtest_main
+-include $(addsuffix .d,$(AMDSIM_GPU_TESTS) $(AMDSIM_RUNS))
 
-$(AMDSIM_RUNS): $(SOURCES) $(HEADERS)
-	@mkdir -p $(@D)
-	$(AMDSIM_COMPILE) $(SOURCES) -o $@ -lm
+# What the fixtures of the pytest files build, for tests/suite.py to have it built on all cores, under no limit of time.
+ready-test_amd_build: $(AMDSIM_RUNS)
+ready-test_amdsim: amdsim $(AMDSIM_RUNS) build/tests/run build/make_model
+ready-test_amdsim_faults: amdsim
+ready-test_getp_cli ready-test_greedy_tokens ready-test_fuzz: build/tests/run build/make_model
+ready-test_parity_tool: build/parity build/make_model
+ready-test_run_sh: build/tests/run build/make_model build/bench decode
+ready-test_sanitizers: build/make_model
+	$(MAKE) GPU=host SANITIZE=address,undefined build/tests-sanitized/run
+ready-%: ;
 
-# The host's side of these is the reference, plain code: not optimised, which halves the time that they take to build.
-$(AMDSIM_OWN_TESTS): tests/amdsim/$$(@F).cpp tests/amdsim/matrix_layouts.inc
-	@mkdir -p $(@D)
-	$(AMDSIM_COMPILE) -Xarch_host -O0 -DAMDSIM_ARCH=$(patsubst gfx%,0x%,$(call amdsim_word,2)) $< -o $@ -lgtest -lgtest_main
+# For tests/suite.py: the words of a variable.
+print-%:
+	@printf '%s\n' $($*)
