@@ -39,29 +39,6 @@ void Counts::add(const Counts &other) {
   barriers += other.barriers;
 }
 
-void Wave::set_exec(uint64_t value) {
-  value &= all_lanes;
-  s[kExec] = uint32_t(value);
-  s[kExec + 1] = uint32_t(value >> 32);
-  active = __builtin_popcountll(value);
-  for (int l = 0; l < kLanes; l++) mask[l] = 0u - uint32_t(value >> l & 1);
-}
-
-uint32_t Wave::read_scalar(int index) const {
-  if (index < kScc) [[likely]]
-    return s[index];
-  if (index == kScc) return scc;
-  if (index == kVccz) return vcc() == 0;
-  return exec() == 0;
-}
-
-void Wave::write_scalar(int index, uint32_t value) {
-  if (index == kNull) return;
-  s[index] = value;
-  if (index == kExec || index == kExec + 1) [[unlikely]]
-    set_exec(exec());
-}
-
 void fault_at(const Wave &wave, const Op &op, int lane, const char *format, ...) {
   char message[1024];
   va_list arguments;
@@ -142,7 +119,7 @@ void Worker::start_wave(Launch &launch, Wave &wave, int number) {
   wave.stop = false;
   wave.scc = false;
   wave.pc = &launch.text->ops[size_t(launch.text->index_of(launch.kernel->entry))];
-  wave.scratch =
+  wave.scratch = wave.scratch_end =
       launch.scratch_bytes ? uint64_t(scratch) + uint64_t(number) * launch.scratch_bytes * uint64_t(size) : 0;
   wave.v = reinterpret_cast<uint32_t(*)[kLanes]>(registers[size_t(number)].rows.get());
 
@@ -256,7 +233,7 @@ void Worker::run_waves(Launch &launch) {
       fault_at(*waits, *(waits->pc - 1), -1, "a barrier that wave %d of the group never reaches: it has ended",
                missing);
     }
-    group.interval++;
+    group.lds_shadow.clear();
     for (Wave &wave : group.waves) wave.status = Status::ready;
   }
 }
@@ -277,9 +254,10 @@ void Worker::run(Launch &launch, uint64_t index) {
               uint32_t(index / launch.grid.x / launch.grid.y)};
   group.scratch_bytes = launch.scratch_bytes;
   group.lds.resize(launch.lds_bytes);
-  for (size_t i = 0; i < group.lds.size(); i++) group.lds[i] = uint8_t(kPoison >> (8 * (i % 4)));
-  if (group.lds_shadow.size() < launch.lds_bytes) group.lds_shadow.resize(launch.lds_bytes);
-  group.interval++;  // of the group before: nothing it touched counts
+  for (size_t i = 0; i < group.lds.size(); i += 4)
+    std::memcpy(&group.lds[i], &kPoison, std::min<size_t>(4, group.lds.size() - i));
+  group.lds_shadow.clear();
+  group.lds_shadow.resize(launch.lds_bytes);
 
   const uint32_t threads = launch.block.x * launch.block.y * launch.block.z;
   const size_t waves = (threads + uint32_t(launch.wave_size) - 1) / uint32_t(launch.wave_size);
@@ -291,10 +269,12 @@ void Worker::run(Launch &launch, uint64_t index) {
     if (!scratch) fault("no memory for %llu bytes of scratch", (unsigned long long)needed);
     scratch_bytes = needed;
   }
-  for (uint64_t i = 0; i < needed / 4; i++) static_cast<uint32_t *>(scratch)[i] = kPoison;
   group.waves.resize(waves);
   for (size_t i = 0; i < waves; i++) start_wave(launch, group.waves[i], int(i));
   run_waves(launch);
+  // Scratch is poison when it is allocated and between groups. At -O0 it is large, and next to nothing of it is used.
+  for (const Wave &wave : group.waves)
+    std::fill(reinterpret_cast<uint32_t *>(wave.scratch), reinterpret_cast<uint32_t *>(wave.scratch_end), kPoison);
 }
 
 // CPU threads that take groups of the launches in progress.

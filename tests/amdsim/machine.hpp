@@ -2,6 +2,7 @@
 // decoded instructions that change it. Registers lie row by row, one 32-bit value a lane, so that a loop over the lanes
 // of an instruction is a loop over consecutive words, which the compiler turns into vector code.
 #pragma once
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -138,6 +139,13 @@ struct Workgroup;
 
 enum class Status : uint8_t { ready, at_barrier, ended };
 
+// Bit l of a mask as the word of lane l, 0 or 1. In halves: shifts of 32 bits are quicker.
+inline void spread_bits(uint64_t bits, uint32_t *words) {
+  const uint32_t low = uint32_t(bits), high = uint32_t(bits >> 32);
+  for (uint32_t l = 0; l < 32; l++) words[l] = low >> l & 1;
+  for (uint32_t l = 0; l < 32; l++) words[32 + l] = high >> l & 1;
+}
+
 struct Wave {
   uint32_t (*v)[kLanes] = nullptr;         // kRows rows
   alignas(64) uint32_t mask[kLanes] = {};  // exec, a word a lane: 0 or ~0
@@ -153,14 +161,53 @@ struct Wave {
   int number = 0;        // of the wave in its group
   int size = 64;
   Workgroup *group = nullptr;
-  uint64_t scratch = 0;  // address of this wave's scratch
+  uint64_t scratch = 0;      // address of this wave's scratch
+  uint64_t scratch_end = 0;  // past the last byte of it that was written
   Counts *counts = nullptr;
 
   uint64_t exec() const { return uint64_t(s[kExec + 1]) << 32 | s[kExec]; }
   uint64_t vcc() const { return size == 32 ? s[kVcc] : uint64_t(s[kVcc + 1]) << 32 | s[kVcc]; }
-  void set_exec(uint64_t value);
-  uint32_t read_scalar(int index) const;
-  void write_scalar(int index, uint32_t value);
+  void set_exec(uint64_t value) {
+    value &= all_lanes;
+    s[kExec] = uint32_t(value);
+    s[kExec + 1] = uint32_t(value >> 32);
+    active = __builtin_popcountll(value);
+    spread_bits(value, mask);
+    for (uint32_t &word : mask) word = 0u - word;
+  }
+  uint32_t read_scalar(int index) const {
+    if (index < kScc) [[likely]]
+      return s[index];
+    if (index == kScc) return scc;
+    if (index == kVccz) return vcc() == 0;
+    return exec() == 0;
+  }
+  void write_scalar(int index, uint32_t value) {
+    if (index == kNull) return;
+    s[index] = value;
+    if (index == kExec || index == kExec + 1) [[unlikely]]
+      set_exec(exec());
+  }
+};
+
+// Who touched each byte of LDS since the last barrier: 0 nobody, else wave + 1, or several waves.
+struct LdsShadow {
+  static constexpr uint8_t kSeveral = 255;
+  std::vector<uint8_t> writer, reader, atomic;
+  uint32_t low = ~0u, high = 0;  // only bytes from `low` to before `high` were touched
+  void touch(uint32_t from, uint32_t end) {
+    low = std::min(low, from);
+    high = std::max(high, end);
+  }
+  void clear() {
+    for (std::vector<uint8_t> *who : {&writer, &reader, &atomic})
+      if (low < high) std::fill(who->begin() + low, who->begin() + high, 0);
+    low = ~0u;
+    high = 0;
+  }
+  void resize(size_t bytes) {
+    for (std::vector<uint8_t> *who : {&writer, &reader, &atomic}) who->resize(bytes);
+  }
 };
 
 struct Workgroup {
@@ -170,13 +217,7 @@ struct Workgroup {
   bool gfx11 = false;
   uint32_t launch = 0;  // number of the launch
   std::vector<uint8_t> lds;
-  static constexpr uint8_t kSeveral = 255;
-  struct LdsShadow {  // who touched a byte since the last barrier: 0 nobody, else wave + 1, or several waves
-    uint32_t interval = 0;
-    uint8_t writer = 0, reader = 0, atomic = 0;
-  };
-  std::vector<LdsShadow> lds_shadow;
-  uint32_t interval = 1;       // barriers passed, plus one
+  LdsShadow lds_shadow;
   uint32_t scratch_bytes = 0;  // a lane
   std::vector<Wave> waves;
 };

@@ -54,16 +54,6 @@ Half Half::from(double value) {
                                   2))};
 }
 
-double Half::value() const {
-  const int sign = bits >> 15, exponent = bits >> 10 & 31, mantissa = bits & 1023;
-  double magnitude;
-  if (exponent == 31)
-    magnitude = mantissa ? std::nan("") : HUGE_VAL;
-  else
-    magnitude = exponent ? std::ldexp(1024 + mantissa, exponent - 25) : std::ldexp(mantissa, -24);
-  return sign ? -magnitude : magnitude;
-}
-
 template <class T>
 uint64_t constant_bits(const Operand &operand) {
   constexpr bool wide = sizeof(T) == 8;

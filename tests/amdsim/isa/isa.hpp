@@ -20,11 +20,33 @@ namespace amdsim {
 
 // ---------------------------------------------------------------------------------------------------- values of a lane
 
+// The compiler's vector type, for loops that it would not turn into vector code itself. Comparisons give ~0 where true.
+template <class T, int N>
+struct Pack {
+  typedef T Vector __attribute__((vector_size(N * sizeof(T))));
+  static Vector load(const T *from) {
+    Vector v;
+    std::memcpy(&v, from, sizeof v);
+    return v;
+  }
+};
+
+// The value of a half's bits; a NaN is made the common one. Without branches and rounding, so that a loop of it becomes
+// vector code and MODE does not matter.
+inline float half_value(uint32_t bits) {
+  const uint32_t magnitude = bits & 0x7fff;
+  const uint32_t denormal = std::bit_cast<uint32_t>(float(int32_t(magnitude)) * 0x1p-24f);
+  const uint32_t normal = (magnitude << 13) + (112 << 23);
+  const uint32_t special = magnitude > 0x7c00 ? 0x7fc00000 : 0x7f800000;
+  const uint32_t value = magnitude < 0x400 ? denormal : magnitude < 0x7c00 ? normal : special;
+  return std::bit_cast<float>(value | (bits & 0x8000) << 16);
+}
+
 // A 16-bit float. Arithmetic is done in double and rounded once.
 struct Half {
   uint16_t bits = 0;
   static Half from(double value);
-  double value() const;
+  double value() const { return double(half_value(bits)); }
 };
 
 inline uint32_t reversed_bits(uint32_t x) {
@@ -236,26 +258,44 @@ struct Source {
 
 template <>
 struct Source<LaneBit> {
-  uint64_t mask;
+  alignas(64) uint32_t bits[kLanes];
   template <int W>
   void load(const Wave &w, const Op &, const Operand &operand, int) {
-    mask = read_mask(w, operand);
+    spread_bits(read_mask(w, operand), bits);
   }
-  LaneBit operator[](int l) const { return {bool(mask >> l & 1)}; }
+  LaneBit operator[](int l) const { return {bits[l] != 0}; }
 };
 
 // ------------------------------------------------------------------------------------------------------ writing
 // results
 
 template <int W>
-inline void write_row(Wave &w, int row, const uint32_t *values) {
-  uint32_t *to = w.v[row];
+inline void write_masked(const Wave &w, uint32_t *to, const uint32_t *values) {
   const uint32_t *mask = w.mask;
   for (int l = 0; l < W; l++) to[l] = (values[l] & mask[l]) | (to[l] & ~mask[l]);
 }
 
-inline void write_lanes(Wave &w, int row, const uint32_t *values) {
-  w.size == 64 ? write_row<64>(w, row, values) : write_row<32>(w, row, values);
+inline void write_masked(const Wave &w, uint32_t *to, const uint32_t *values) {
+  w.size == 64 ? write_masked<64>(w, to, values) : write_masked<32>(w, to, values);
+}
+
+template <int W>
+inline void write_row(Wave &w, int row, const uint32_t *values) {
+  write_masked<W>(w, w.v[row], values);
+}
+
+inline void write_lanes(Wave &w, int row, const uint32_t *values) { write_masked(w, w.v[row], values); }
+
+// A mask of bytes that are 0 or 1, one a lane. The multiplication brings eight of them side by side.
+template <int W>
+uint64_t joined_bits(const uint8_t *bytes) {
+  uint64_t mask = 0;
+  for (int l = 0; l < W; l += 8) {
+    uint64_t eight;
+    std::memcpy(&eight, bytes + l, 8);
+    mask |= (eight * 0x0102040810204080u >> 56) << l;
+  }
+  return mask;
 }
 
 template <class T>
@@ -344,9 +384,7 @@ struct VectorRun {
       write_row<W>(w, row, words);
     }
     if constexpr (Result<R>::mask) {
-      uint64_t mask = 0;
-      for (int l = 0; l < W; l++) mask |= uint64_t(bits[l]) << l;
-      write_mask(w, op.operand[1], mask & w.exec());
+      write_mask(w, op.operand[1], joined_bits<W>(bits) & w.exec());
     }
   }
 
@@ -363,9 +401,7 @@ struct CompareRun {
     (std::get<I>(sources).template load<W>(w, op, op.operand[first + int(I)], int(I)), ...);
     alignas(64) uint8_t bits[kLanes];
     for (int l = 0; l < W; l++) bits[l] = F{}(std::get<I>(sources)[l]...);
-    uint64_t mask = 0;
-    for (int l = 0; l < W; l++) mask |= uint64_t(bits[l]) << l;
-    mask &= w.exec();
+    const uint64_t mask = joined_bits<W>(bits) & w.exec();
     if (first == 1) write_mask(w, op.operand[0], mask);
     if (Exec) w.set_exec(mask);
   }

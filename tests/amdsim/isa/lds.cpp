@@ -9,7 +9,7 @@ void lds_fault(const Wave &w, const Op &op, int lane, uint32_t address, uint32_t
 }
 
 void lds_race(const Wave &w, const Op &op, int lane, uint32_t address, bool writes, int other, const char *did) {
-  const std::string who = other == Workgroup::kSeveral ? "more than one wave" : "wave " + std::to_string(other - 1);
+  const std::string who = other == LdsShadow::kSeveral ? "more than one wave" : "wave " + std::to_string(other - 1);
   fault_at(w, op, lane, "LDS race: wave %d %s byte %u, which %s %s since the last barrier", w.number,
            writes ? "writes" : "reads", address, who.c_str(), did);
 }
@@ -43,35 +43,32 @@ void count_banks(Wave &w, const uint32_t *address, uint32_t bytes) {
 
 template <int Bytes, Part P>
 void load(Wave &w, const Op &op) {
-  uint32_t address[kLanes] = {};
+  uint32_t address[kLanes];
   for (int l = 0; l < w.size; l++) address[l] = w.v[op.operand[1].index][l] + uint32_t(op.offset);
   if (count_segments) count_banks(w, address, Bytes);
-  uint32_t data[kLanes][4];
-  for (int l = 0; l < w.size; l++) {
-    if (!w.mask[l]) continue;
-    data[l][0] = 0;
-    read_memory(w, op, Space::lds, l, address[l], Bytes, data[l]);
-  }
-  for (int l = 0; l < w.size; l++)
-    if (w.mask[l]) put_register<Bytes, P>(w, op.operand[0].index, l, data[l]);
+  load_lds<Bytes, P>(w, op, op.operand[0].index, address);
 }
 
 template <int Bytes, bool High>
 void store(Wave &w, const Op &op) {
-  uint32_t address[kLanes] = {};
+  uint32_t address[kLanes];
   for (int l = 0; l < w.size; l++) address[l] = w.v[op.operand[0].index][l] + uint32_t(op.offset);
   if (count_segments) count_banks(w, address, Bytes);
-  for (int l = 0; l < w.size; l++) {
-    if (!w.mask[l]) continue;
-    uint32_t data[4];
-    get_register<Bytes, High>(w, op.operand[1].index, l, data);
-    write_memory(w, op, Space::lds, l, address[l], Bytes, data);
-  }
+  store_lds<Bytes, High>(w, op, op.operand[1].index, address);
+}
+
+// Two addresses a lane; a fault is that of the first lane that has one.
+template <int Bytes, bool Write>
+void check_both(Wave &w, const Op &op, const uint32_t (&address)[2][kLanes]) {
+  if (check_lds_of_wave<Bytes, Write>(w, address[0]) && check_lds_of_wave<Bytes, Write>(w, address[1])) return;
+  for (int l = 0; l < w.size; l++)
+    for (int i = 0; i < 2; i++)
+      if (w.mask[l]) check_lds(w, op, l, address[i][l], Bytes, !Write, Write, false);
 }
 
 template <int Bytes, int Stride>
 void load2(Wave &w, const Op &op) {
-  uint32_t address[2][kLanes] = {}, data[kLanes][2][2];
+  uint32_t address[2][kLanes];
   for (int l = 0; l < w.size; l++) {
     const uint32_t base = w.v[op.operand[1].index][l];
     address[0][l] = base + uint32_t(op.offset0) * Bytes * Stride;
@@ -79,17 +76,15 @@ void load2(Wave &w, const Op &op) {
   }
   for (int i = 0; i < 2; i++)
     if (count_segments) count_banks(w, address[i], Bytes);
-  for (int l = 0; l < w.size; l++)
-    for (int i = 0; i < 2; i++)
-      if (w.mask[l]) read_memory(w, op, Space::lds, l, address[i][l], Bytes, data[l][i]);
-  for (int l = 0; l < w.size; l++)
-    for (int i = 0; i < 2; i++)
-      if (w.mask[l]) put_register<Bytes, Part::whole>(w, op.operand[0].index + i * Bytes / 4, l, data[l][i]);
+  check_both<Bytes, false>(w, op, address);
+  const uint8_t *lds = w.group->lds.data();
+  for (int i = 0; i < 2; i++)
+    load_lanes<Bytes, Part::whole>(w, op.operand[0].index + i * Bytes / 4, [&](int l) { return lds + address[i][l]; });
 }
 
 template <int Bytes, int Stride>
 void store2(Wave &w, const Op &op) {
-  uint32_t address[2][kLanes] = {};
+  uint32_t address[2][kLanes];
   for (int l = 0; l < w.size; l++) {
     const uint32_t base = w.v[op.operand[0].index][l];
     address[0][l] = base + uint32_t(op.offset0) * Bytes * Stride;
@@ -97,12 +92,13 @@ void store2(Wave &w, const Op &op) {
   }
   for (int i = 0; i < 2; i++)
     if (count_segments) count_banks(w, address[i], Bytes);
+  check_both<Bytes, true>(w, op, address);
   for (int l = 0; l < w.size; l++)
     for (int i = 0; i < 2; i++) {
       if (!w.mask[l]) continue;
       uint32_t data[2];
       get_register<Bytes, false>(w, op.operand[1 + i].index, l, data);
-      write_memory(w, op, Space::lds, l, address[i][l], Bytes, data);
+      std::memcpy(&w.group->lds[address[i][l]], data, Bytes);
     }
 }
 

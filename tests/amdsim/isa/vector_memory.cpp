@@ -122,6 +122,7 @@ void move_lane(Wave &w, const Op &op, Space space, int l, uint64_t address, uint
         const uint64_t at = address + uint64_t(i) * 4u * uint32_t(w.size);
         if (!in_own_scratch(w, at)) scratch_fault(w, op, l, uint32_t((at - w.scratch) / uint32_t(w.size)), Bytes);
         const uint32_t count = Bytes < 4 ? Bytes : 4;
+        if (Write) scratch_written(w, at + count - 1);
         if (Write)
           std::memcpy(reinterpret_cast<void *>(at), data + i, count);
         else
@@ -140,35 +141,93 @@ void move_lane(Wave &w, const Op &op, Space space, int l, uint64_t address, uint
     read_memory(w, op, space, l, address, Bytes, data);
 }
 
+// Where the active lanes' accesses can be done together: the space that all of them are in, or lanes' own scratch that lies
+// in rows from `scratch` on. `several`: one lane after the other.
+struct Together {
+  enum { global, lds, rows, several } where;
+  uint64_t scratch = 0;
+};
+
+template <Form F, int Bytes>
+Together together(const Wave &w, const uint64_t *address) {
+  if constexpr (F == Form::global) return {Together::global};
+  if constexpr (F == Form::buffer) {
+    // The descriptor of private memory puts the lanes' words side by side.
+    uint64_t differences = address[0] & 3;
+    for (int l = 0; l < w.size; l++) differences |= address[l] ^ (address[0] + 4u * uint32_t(l));
+    const uint64_t row = 4u * uint32_t(w.size);
+    if (Bytes % 4 || differences || !in_own_scratch(w, address[0]) ||
+        !in_own_scratch(w, address[0] + row * (Bytes / 4) - 1))
+      return {Together::several};
+    return {Together::rows, address[0]};
+  }
+  if constexpr (F == Form::flat) {
+    uint32_t shared = 0, own = 0, other = 0;
+    for (int l = 0; l < w.size; l++) {
+      const uint32_t high = uint32_t(address[l] >> 32), mask = w.mask[l];
+      shared |= high == kSharedAperture ? mask : 0;
+      own |= high == kPrivateAperture ? mask : 0;
+      other |= high != kSharedAperture && high != kPrivateAperture ? mask : 0;
+    }
+    if (!shared && !own) return {Together::global};
+    if (!own && !other) return {Together::lds};
+    if (shared || other) return {Together::several};
+  }
+  if (!scratch_is_rows<Bytes>(w, address)) return {Together::several};
+  return {Together::rows, scratch_address(w, 0, uint32_t(address[std::countr_zero(w.exec())]))};
+}
+
 template <Form F, int Bytes, Part P>
 void load(Wave &w, const Op &op) {
-  uint64_t address[kLanes] = {};
+  uint64_t address[kLanes];
   const Space space = addresses<F>(w, op, 1, 2, address);
   if (count_segments && F != Form::scratch && F != Form::buffer) count_access(w, address, Bytes, false);
   const int row = op.operand[0].index;
-  uint32_t data[kLanes][4];
-  for (int l = 0; l < w.size; l++) {
-    if (!w.mask[l]) continue;
-    data[l][0] = 0;
-    move_lane<F, Bytes, false>(w, op, space, l, address[l], data[l]);
+  const Together at = together<F, Bytes>(w, address);
+  if (at.where == Together::global) {
+    check_global_lanes<Bytes>(w, op, address, "read");
+    load_lanes<Bytes, P>(w, row, [&](int l) { return reinterpret_cast<const void *>(address[l]); });
+  } else if (at.where == Together::lds) {
+    uint32_t low[kLanes];
+    std::copy_n(address, kLanes, low);
+    load_lds<Bytes, P>(w, op, row, low);
+  } else if (at.where == Together::rows) {
+    move_scratch_rows<Bytes, false>(w, at.scratch, row);
+  } else {
+    for (int l = 0; l < w.size; l++) {
+      if (!w.mask[l]) continue;
+      uint32_t data[4] = {};
+      move_lane<F, Bytes, false>(w, op, space, l, address[l], data);
+      put_register<Bytes, P>(w, row, l, data);
+    }
   }
-  for (int l = 0; l < w.size; l++)
-    if (w.mask[l]) put_register<Bytes, P>(w, row, l, data[l]);
 }
 
 template <Form F, int Bytes, bool High>
 void store(Wave &w, const Op &op) {
-  uint64_t address[kLanes] = {};
+  uint64_t address[kLanes];
   // Buffer stores name the data first, the others the address.
   constexpr int address_place = F == Form::buffer ? 1 : 0, data_place = F == Form::buffer ? 0 : 1;
   const Space space = addresses<F>(w, op, address_place, 2, address);
   if (count_segments && F != Form::scratch && F != Form::buffer) count_access(w, address, Bytes, true);
   const int row = op.operand[data_place].index;
-  for (int l = 0; l < w.size; l++) {
-    if (!w.mask[l]) continue;
-    uint32_t data[4];
-    get_register<Bytes, High>(w, row, l, data);
-    move_lane<F, Bytes, true>(w, op, space, l, address[l], data);
+  const Together at = together<F, Bytes>(w, address);
+  if (at.where == Together::global) {
+    check_global_lanes<Bytes>(w, op, address, "write");
+    store_lanes<Bytes, High>(w, row, [&](int l) { return reinterpret_cast<void *>(address[l]); });
+  } else if (at.where == Together::lds) {
+    uint32_t low[kLanes];
+    std::copy_n(address, kLanes, low);
+    store_lds<Bytes, High>(w, op, row, low);
+  } else if (at.where == Together::rows) {
+    move_scratch_rows<Bytes, true>(w, at.scratch, row);
+  } else {
+    for (int l = 0; l < w.size; l++) {
+      if (!w.mask[l]) continue;
+      uint32_t data[4];
+      get_register<Bytes, High>(w, row, l, data);
+      move_lane<F, Bytes, true>(w, op, space, l, address[l], data);
+    }
   }
 }
 
