@@ -127,7 +127,7 @@ TEST_P(AttentionTest, RowsAreIndependentOfTheirNumber) {
 }
 
 // Lengths about one and two spans, whole and from rings that wrap within a span.
-TEST_P(AttentionTest, ChunksEndWhereTheyShould) {
+TEST_P(AttentionTest, SpansEndWhereTheyShould) {
   for (const Shape &p : {Shape{8, 1, 64, 1101, 600}, Shape{2, 1, 128, 1101, 512}, Shape{1, 1, 256, 1101, 513},
                          Shape{3, 1, 30, 1101, 513}}) {
     const std::vector<int> positions = {254, 255, 256, 511, 512, 1100};

@@ -245,7 +245,7 @@ TEST_F(ForwardTest, AnEarlierPositionStartsANewSequence) {
   finish(&transformer, nullptr);
 }
 
-// Prompts in chunks, rows of several sequences, any order and any slot: the bits of one token at a time, alone.
+// Prompts in stretches, rows of several sequences, any order and any slot: the bits of one token at a time, alone.
 TEST_F(ForwardTest, ARowsLogitsDoNotDependOnItsBatch) {
   load(kTiny);
   setenv("GETP_BATCH", "5", 1);
@@ -259,12 +259,12 @@ TEST_F(ForwardTest, ARowsLogitsDoNotDependOnItsBatch) {
       alone[sequence].insert(alone[sequence].end(), logits, logits + vocab);
     }
   getp_hip::Device &device = getp_hip::node.devices[0];
-  const int slots[] = {3, 0, 4}, chunks[] = {1, 7, 28};
+  const int slots[] = {3, 0, 4}, prompt_rows[] = {1, 7, 28};
   int next[3] = {};
   while (next[0] < tokens) {
     getp_hip::Batch batch;
     for (int sequence : {2, 0, 1})
-      for (int i = 0; i < chunks[sequence] && next[sequence] < tokens; i++, next[sequence]++) {
+      for (int i = 0; i < prompt_rows[sequence] && next[sequence] < tokens; i++, next[sequence]++) {
         batch.tokens.push_back(token_of(sequence, next[sequence]));
         batch.positions.push_back(next[sequence]);
         batch.slots.push_back(slots[sequence]);

@@ -26,8 +26,11 @@
 #include <utility>
 #include <vector>
 
+#include "../hip/splitmix64.hpp"
 #include "arguments.hpp"
 #include "shapes.hpp"
+
+using getp_hip::kSplitMixStep, getp_hip::splitmix64;
 
 #if defined(__clang__)
 #pragma clang fp contract(off)
@@ -114,16 +117,6 @@ inline void normal_pair(uint64_t bits, float *z0, float *z1) {
   *z1 = radius * (quadrant & 2 ? -sine : sine);
 }
 
-// SplitMix64 (Steele, Lea, Flood, "Fast Splittable Pseudorandom Number Generators", 2014): the n-th output is a mix of
-// n.
-inline uint64_t splitmix64(uint64_t state) {
-  uint64_t x = state;
-  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9;
-  x = (x ^ (x >> 27)) * 0x94d049bb133111eb;
-  return x ^ (x >> 31);
-}
-constexpr uint64_t kGamma = 0x9e3779b97f4a7c15;
-
 // Nearest BF16 value, ties to even; values here are finite.
 inline float round_to_bf16(float x) {
   uint32_t word;
@@ -136,7 +129,7 @@ inline float round_to_bf16(float x) {
 // Values first .. first + count - 1 of tensor `index` into out; first is even, out has room for count + 1 values.
 template <bool Bf16>
 void fill(float *out, const Tensor &tensor, int index, int64_t first, int64_t count, uint64_t seed) {
-  const uint64_t key = splitmix64(splitmix64(seed + kGamma) + static_cast<uint64_t>(index + 1) * kGamma);
+  const uint64_t key = splitmix64(splitmix64(seed + kSplitMixStep) + static_cast<uint64_t>(index + 1) * kSplitMixStep);
   const float mean = tensor.mean;
   const float stddev = tensor.stddev > 0 ? tensor.stddev : 1.0f / __builtin_sqrtf(static_cast<float>(tensor.fan_in));
   constexpr int kBlock = 256;  // pairs; the bits of a block come first, so that the float part is one vector loop
@@ -145,7 +138,7 @@ void fill(float *out, const Tensor &tensor, int index, int64_t first, int64_t co
     const int64_t rest = (count - done + 1) / 2;
     const int pairs = rest < kBlock ? static_cast<int>(rest) : kBlock;
     const uint64_t counter = static_cast<uint64_t>(first + done) / 2;
-    for (int p = 0; p < pairs; ++p) bits[p] = splitmix64(key + (counter + p) * kGamma);
+    for (int p = 0; p < pairs; ++p) bits[p] = splitmix64(key + (counter + p) * kSplitMixStep);
     float *block = out + done;
     for (int p = 0; p < pairs; ++p) {
       float z0, z1;

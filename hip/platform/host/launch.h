@@ -42,9 +42,9 @@ inline void launch(const char *kernel, dim3 grid, dim3 block, const Body &body) 
   std::atomic<bool> failed{false};
   std::mutex mutex;
   std::string what;
-  const auto run_blocks = [&](BlockRunner &runner, uint64_t chunk, const auto &enough) {
-    for (uint64_t first; !failed && !enough() && (first = next.fetch_add(chunk)) < blocks;)
-      for (uint64_t b = first; b < std::min(blocks, first + chunk) && !failed; b++) {
+  const auto run_blocks = [&](BlockRunner &runner, uint64_t at_a_time, const auto &enough) {
+    for (uint64_t first; !failed && !enough() && (first = next.fetch_add(at_a_time)) < blocks;)
+      for (uint64_t b = first; b < std::min(blocks, first + at_a_time) && !failed; b++) {
         const dim3 index((unsigned)(b % grid.x), (unsigned)(b / grid.x % grid.y), (unsigned)(b / grid.x / grid.y));
         std::string found = runner.run(body, grid, block, index, settings.wave, settings.seed);
         if (found.empty()) continue;
