@@ -125,7 +125,7 @@ SANITIZED = ["GPU=host", "SANITIZE=address,undefined"]
 
 def sanitized_programs():
     for unit in programs("sanitized-", *SANITIZED):
-        unit.forbidden = "Sanitizer|runtime error"
+        unit.forbidden = r"Sanitizer: |runtime error: "
         # Newer compilers keep frames apart from the stack by default, where a fiber must hand them over at each switch. That
         # is slow: the test of the fibers themselves does it, with every compiler.
         apart = int(unit.source.stem == "host_backend_test")
