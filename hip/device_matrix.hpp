@@ -16,7 +16,7 @@ enum class MatrixForm { kFp32, kFp16 };
 
 // `count` matrices of d rows of n values, one behind the other. Either FP16 times a power of two for each row, for
 // matrix cores, where that is exact (as it is for what BF16 holds: 8 bits of mantissa fit into 11); or the values
-// themselves. Values under 2^-29 of their row's largest become zero in FP16: the matrix cores of gfx90a would flush
+// themselves. Values under 2^-28 of their row's largest may become zero in FP16: the matrix cores of gfx90a would flush
 // them.
 //
 // FP16 values lie in tiles of 16 rows and 32 values (1 KB, in the order of MatrixTile), strips of 16 rows one behind
@@ -64,7 +64,7 @@ struct DeviceMatrix {
 };
 
 // Writes a row of n values in FP16 and returns its scale, a power of two: value = fp16 * scale. Clears `exact` if that
-// changes a value that is not under 2^-29 of the row's largest.
+// changes a value that is not under 2^-28 of the row's largest.
 inline float row_to_fp16(fp16 *to, const float *from, int n, bool rounded, bool &exact) {
   const auto value = [&](int i) { return rounded ? to_float(to_bf16(from[i])) : from[i]; };
   float largest = 0;

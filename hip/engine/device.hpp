@@ -27,7 +27,7 @@ struct Device {
   StageObserver *observer = nullptr;  // who looks at the stages of a step, if anybody does
   float *h_logits = nullptr;          // (host_logits(), V), pinned
   int *h_next_tokens = nullptr;       // (slots), pinned
-  int *h_step = nullptr;              // (4, rows), pinned
+  int *h_batch = nullptr;             // (4, rows), pinned
 
   static constexpr size_t kRuntime = 128u << 20;
   static constexpr int kPromptRows = 32;
@@ -157,7 +157,7 @@ struct Device {
     allocate(s.value_cache, cache_floats);
     h_logits = pinned_alloc<float>((size_t)host_logits() * p.vocab_size);
     h_next_tokens = pinned_alloc<int>(most.slots);
-    h_step = pinned_alloc<int>(4 * (size_t)most.rows);
+    h_batch = pinned_alloc<int>(4 * (size_t)most.rows);
     use_positions(p.seq_len);
     upload_angles();
   }
@@ -173,7 +173,7 @@ struct Device {
     release(s.value_cache, cache_floats);
     pinned_free(h_logits, (size_t)host_logits() * p.vocab_size);
     pinned_free(h_next_tokens, most.slots);
-    pinned_free(h_step, 4 * (size_t)most.rows);
+    pinned_free(h_batch, 4 * (size_t)most.rows);
     HIP_CHECK(hipStreamDestroy(stream));
   }
 

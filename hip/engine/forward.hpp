@@ -26,11 +26,11 @@ struct Step {
   Step(Device &on, const Batch &of)
       : device(on), batch(of), rows((int)of.tokens.size()), logit_rows((int)of.logit_rows.size()) {
     HIP_REQUIRE(rows > 0 && rows <= device.batch.rows && logit_rows <= device.batch.slots);
-    int *h_step = device.h_step;
+    int *h_batch = device.h_batch;
     for (const std::vector<int> *each : {&batch.tokens, &batch.positions, &batch.slots, &batch.logit_rows})
-      h_step = std::copy(each->begin(), each->end(), h_step);
-    copy_to_device(device.s.step, device.h_step, h_step - device.h_step, device.stream);
-    d_tokens = device.s.step;
+      h_batch = std::copy(each->begin(), each->end(), h_batch);
+    copy_to_device(device.s.batch, device.h_batch, h_batch - device.h_batch, device.stream);
+    d_tokens = device.s.batch;
     at = {d_tokens + rows, d_tokens + 2 * rows, rows,
           *std::max_element(batch.positions.begin(), batch.positions.end())};
     d_logit_rows = d_tokens + 3 * rows;

@@ -62,7 +62,7 @@ struct DeviceState {
   float *value_cache;        // the same
   float *cos_table;          // (seq_len, head_dim / 2), what the harness's compute_cos_sin gives
   float *sin_table;          // (seq_len, head_dim / 2)
-  int *step;                 // (4, rows): token, position and slot of each row; rows whose logits are wanted
+  int *batch;                // (4, rows): token, position and slot of each row; rows whose logits are wanted
 
   // visit(name, device pointer by reference, count of elements) for every field but the KV cache.
   template <class Visit>
@@ -96,7 +96,7 @@ struct DeviceState {
     visit("next_tokens", next_tokens, slots);
     visit("cos_table", cos_table, angles);
     visit("sin_table", sin_table, angles);
-    visit("step", step, 4 * rows);
+    visit("batch", batch, 4 * rows);
   }
 };
 

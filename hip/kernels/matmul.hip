@@ -1,5 +1,5 @@
 // matmul: out[r,o] = sum_i w[o,i] * x[r,i] + bias[o] on matrix cores                reference: matmul() in run.cpp
-// expert_matmul: out[s,o] = sum_i w[expert[s],o,i] * x[s / share,i] + bias[expert[s],o], a row s for each chosen expert
+// by expert: out[s,o] = sum_i w[expert[s],o,i] * x[s / share,i] + bias[expert[s],o], a row s for each chosen expert
 //   w (matrices, d, n): DeviceMatrix, in FP16 . x (rows, n): SplitRows, its first term or both
 //   bias (matrices, d) f32 or none . out (rows, d) f32
 //   precondition: n % 8 == 0, rows aligned to 16 bytes
@@ -20,9 +20,10 @@ namespace getp_hip {
 template <class Use>
 inline void with_matmul_constants(int terms, int tile_rows, Use use) {
   with_matrix_tile([&](auto tile) {
+    constexpr int kFewest = decltype(tile)::kHalves ? 8 : 16;
     const auto with_rows = [&](auto terms_constant) {
       if (tile_rows == 8)
-        use(tile, terms_constant, std::integral_constant < int, decltype(tile)::kHalves ? 8 : 16 > {});
+        use(tile, terms_constant, std::integral_constant<int, kFewest>{});
       else if (tile_rows == 16)
         use(tile, terms_constant, std::integral_constant<int, 16>{});
       else if (tile_rows == 32)
@@ -70,7 +71,7 @@ inline MatmulArguments matmul_arguments(float *d_out, const DeviceMatrix &w, con
   a.x_scales = x.d_scales;
   a.experts = of.grouped() ? nullptr : of.d_experts;
   a.tiles = of.groups.d_tiles;
-  a.tile_rows = of.groups.d_rows;
+  a.grouped_rows = of.groups.d_rows;
   a.share = of.share;
   a.rows = of.rows;
   a.n = w.n;

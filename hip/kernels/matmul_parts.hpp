@@ -15,7 +15,7 @@ struct MatmulArguments {
   const float *x_scales;
   const int *experts;       // that of each row, where a tile is one row; else none
   const ExpertTile *tiles;  // where rows of an expert are grouped; else none
-  const int *tile_rows;     // their rows
+  const int *grouped_rows;  // their rows
   int share, rows, n, d, row_tiles;
   int steps;  // of kMatmulStep k, to the end of n
 };
@@ -47,7 +47,9 @@ struct MatmulTile {
     first_output = output * tile_outputs;
   }
   // The row of out that row r < count of the tile is.
-  __device__ int row(const MatmulArguments &a, int r) const { return a.tile_rows ? a.tile_rows[first + r] : first + r; }
+  __device__ int row(const MatmulArguments &a, int r) const {
+    return a.grouped_rows ? a.grouped_rows[first + r] : first + r;
+  }
 };
 
 // What finishes the sums of an output: scale and bias.

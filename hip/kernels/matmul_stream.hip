@@ -19,7 +19,8 @@ __global__ void __launch_bounds__(stream_threads(Rows), 2) matmul_stream_kernel(
   // under way: as registers allow.
   constexpr int kRound = kStrips == 1 ? 16 : 256 / Tile::kWave, kUnits = kStrips * (Tile::kUnits + kRowUnits) / 2;
   constexpr int kAhead = kUnits > 4 ? 1 : kUnits > 1 ? 4 : 8;
-  GETP_SHARED(float, chunk_sums, kRound *kPlaces);
+  constexpr int kChunkSums = kRound * kPlaces;
+  GETP_SHARED(float, chunk_sums, kChunkSums);
   GETP_SHARED(float, totals, kPlaces);
   GETP_AFTER_PREVIOUS();
   const MatmulTile tile(a, Rows, kOutputs);

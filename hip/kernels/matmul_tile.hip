@@ -29,10 +29,9 @@ __device__ inline void wave_product(const MatmulArguments &a, const MatmulTile &
   // of a wave: strips of rows, strips of outputs (few where their operands take many registers)
   constexpr int kOwnRowStrips = Rows == 128 && (kWaves == 4 || Tile::kUnits == 4) ? 4 : 2,
                 kOwnOutputStrips = kStrips * kRowStrips / kOwnRowStrips / kWaves;
-  constexpr int kStep = (kStrips + Terms * kRowStrips) * 64, kStage = kStageSteps * kStep;  // units
-  constexpr int kCopiesW = kStageSteps * kStrips / 4, kOctets = 4 * kStageSteps, kPassRows = 256 / kOctets;
+  constexpr int kStage = (kStrips + Terms * kRowStrips) * 64;  // a step, in units
+  constexpr int kCopiesW = kStrips / 4, kOctets = 4, kPassRows = 256 / kOctets;
   constexpr int kCopiesX = Rows / kPassRows;
-  static_assert(kMatmulChunk % (kStageSteps * kMatmulStep) == 0, "a chunk is made of whole stages");
   const int first_output = tile.first_output;
   const int thread = threadIdx.x, lane = thread % Tile::kWave, wave = thread / Tile::kWave;
   // Waves beside each other take the same rows: where a tile is half empty, each of a processor's schedulers keeps
@@ -49,28 +48,23 @@ __device__ inline void wave_product(const MatmulArguments &a, const MatmulTile &
   const uint4 *from_x[kCopiesX];
   GETP_UNROLL
   for (int i = 0; i < kCopiesW; i++) {
-    const int strip = (thread / 64 + 4 * i) % kStrips, step = (thread / 64 + 4 * i) / kStrips;
-    from_w[i] = weight_strip(a, tile.matrix, first_output + strip * 16) + step * 64 + thread % 64;
+    const int strip = thread / 64 + 4 * i;
+    from_w[i] = weight_strip(a, tile.matrix, first_output + strip * 16) + thread % 64;
   }
   GETP_UNROLL
   for (int i = 0; i < kCopiesX; i++) from_x[i] = row_octets(a, tile, pass_row + kPassRows * i) + octet;
   const ptrdiff_t to_lo = (const uint4 *)a.lo - (const uint4 *)a.hi;
   StageCopy<kCopiesW + Terms * kCopiesX> copy;
-  const auto begin_stage = [&](int number, uint4 *stage) {
-    const int first_step = number * kStageSteps;
+  const auto begin_stage = [&](int step, uint4 *stage) {
     GETP_UNROLL
-    for (int i = 0; i < kCopiesW; i++) {
-      const int strip = (thread / 64 + 4 * i) % kStrips, step = (thread / 64 + 4 * i) / kStrips;
-      copy.begin(i, stage + step * kStep + strip * 64 + thread % 64, from_w[i] + first_step * 64,
-                 first_step + step < a.steps);
-    }
+    for (int i = 0; i < kCopiesW; i++)
+      copy.begin(i, stage + (thread / 64 + 4 * i) * 64 + thread % 64, from_w[i] + step * 64, step < a.steps);
     GETP_UNROLL
     for (int i = 0; i < Terms * kCopiesX; i++) {
-      const int term = i / kCopiesX, pass = i % kCopiesX, step = octet / 4;
+      const int term = i / kCopiesX, pass = i % kCopiesX;
       copy.begin(kCopiesW + i,
-                 stage + step * kStep + (kStrips + term * kRowStrips) * 64 +
-                     step_place(pass_row + kPassRows * pass, octet % 4),
-                 from_x[pass] + (term ? to_lo : 0) + first_step * 4, first_step + step < a.steps);
+                 stage + (kStrips + term * kRowStrips) * 64 + step_place(pass_row + kPassRows * pass, octet),
+                 from_x[pass] + (term ? to_lo : 0) + step * 4, step < a.steps);
     }
     copy.commit();
   };
@@ -82,16 +76,14 @@ __device__ inline void wave_product(const MatmulArguments &a, const MatmulTile &
   rows.load(a, tile);
 
   typename Tile::Sums sums[kOwnOutputStrips][kOwnRowStrips] = {}, totals[kOwnOutputStrips][kOwnRowStrips] = {};
-  const int stage_count = (a.steps + kStageSteps - 1) / kStageSteps;
   int stage = 0, next_stage = (kPipelineStages - 1) % kSharedStages;
-  for (int number = 0; number < stage_count; number++) {
+  for (int step = 0; step < a.steps; step++) {
     copy.wait();
     __syncthreads();
-    begin_stage(number + kPipelineStages - 1, stages + next_stage * kStage);
-    GETP_UNROLL
-    for (int own_step = 0; own_step < kStageSteps && has_rows; own_step++) {
-      const uint4 *step = stages + stage * kStage + own_step * kStep;
-      const uint4 *w = step + first_output_strip * 64, *x = step + (kStrips + first_row_strip) * 64;
+    begin_stage(step + kPipelineStages - 1, stages + next_stage * kStage);
+    if (has_rows) {
+      const uint4 *w = stages + stage * kStage + first_output_strip * 64;
+      const uint4 *x = stages + stage * kStage + (kStrips + first_row_strip) * 64;
       typename Tile::Operand own[kOwnOutputStrips];
       GETP_UNROLL
       for (int i = 0; i < kOwnOutputStrips; i++) own[i] = load_weights<Tile>(w + i * 64, lane);
@@ -103,7 +95,7 @@ __device__ inline void wave_product(const MatmulArguments &a, const MatmulTile &
         for (int i = 0; i < kOwnOutputStrips; i++) Tile::multiply_add(sums[i][strip], own[i], own_rows);
       }
     }
-    if ((number + 1) * kStageSteps % (kMatmulChunk / kMatmulStep) == 0 || number + 1 == stage_count) {
+    if ((step + 1) % (kMatmulChunk / kMatmulStep) == 0 || step + 1 == a.steps) {
       GETP_UNROLL
       for (int i = 0; i < kOwnOutputStrips * kOwnRowStrips * Tile::kValues; i++) {
         float &sum =
@@ -124,7 +116,7 @@ __device__ inline void wave_product(const MatmulArguments &a, const MatmulTile &
 template <class Tile, int Terms, int Rows>
 __global__ void __launch_bounds__(256, kStageBlocks) matmul_tile_kernel(MatmulArguments a) {
   GETP_AFTER_PREVIOUS();
-  GETP_SHARED_STAGES(stages, kSharedStages * kStageSteps * (kMatmulOutputs + Terms * Rows) * 4);
+  GETP_SHARED_STAGES(stages, kSharedStages * (kMatmulOutputs + Terms * Rows) * 4);
   const MatmulTile tile(a, Rows, kMatmulOutputs);
   if (tile.count <= 0) return;
   wave_product<Tile, Terms, Rows>(a, tile, stages);

@@ -1,5 +1,5 @@
 // matvec: out[r,o] = sum_i w[o,i] * x[r,i]                                     reference: matmul() in run.cpp
-// expert_matvec: out[s,o] = sum_i w[expert[s],o,i] * x[s / share,i], a row s for each chosen expert of a token
+// by expert: out[s,o] = sum_i w[expert[s],o,i] * x[s / share,i], a row s for each chosen expert of a token
 //   For matrices that the matrix cores cannot take (matmul.hip): FP32 in all things
 //   w (d, n) or (n_experts, d, n) f32 . x (rows, n) f32 . out (rows, d) f32
 //   grid: (blocks over d, tiles of 1 or 4 rows) . block: 256, a group of 1, 8 or 32 lanes an output
@@ -18,7 +18,7 @@ struct MatvecArguments {
   const float *w, *x;
   const int *experts;       // that of each row, where a tile is one row; else none
   const ExpertTile *tiles;  // where rows of an expert are grouped; else none
-  const int *tile_rows;     // their rows
+  const int *grouped_rows;  // their rows
   int share, rows, n, d;
 };
 
@@ -42,7 +42,7 @@ __global__ void __launch_bounds__(256) matvec_kernel(MatvecArguments a) {
   const float *x_rows[Rows];
   for (int r = 0; r < Rows; r++) {
     const int at = first + (r < count ? r : count - 1);
-    row[r] = a.tile_rows ? a.tile_rows[at] : at;
+    row[r] = a.grouped_rows ? a.grouped_rows[at] : at;
     x_rows[r] = a.x + row[r] / a.share * a.n;
   }
   float sums[Rows];
@@ -65,7 +65,7 @@ inline void matvec(const Card &card, float *d_out, const DeviceMatrix &w, const 
   a.x = d_x;
   a.experts = of.grouped() ? nullptr : of.d_experts;
   a.tiles = of.groups.d_tiles;
-  a.tile_rows = of.groups.d_rows;
+  a.grouped_rows = of.groups.d_rows;
   a.share = of.share;
   a.rows = of.rows;
   a.n = w.n;

@@ -16,7 +16,7 @@
 //                                    device), one a kernel
 //   StageCopy<N>, kPipelineStages    copies N units of 16 bytes a thread to shared memory, kPipelineStages - 1 stages
 //                                    ahead, into kSharedStages places in turn; end is called by the whole block;
-//                                    kStageSteps: steps of a product that suit a stage; kStageBlocks: blocks of 256
+//                                    kStageBlocks: blocks of 256
 //                                    threads that a multiprocessor is to hold, for __launch_bounds__
 //   kWarpgroups                      whether there are cards with products by warpgroups (tile_wgmma.h);
 //                                    GETP_WARPGROUP_TILES: 1 in device code for those that are

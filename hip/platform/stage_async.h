@@ -17,7 +17,7 @@ __device__ inline void wait_for_copies() {
 }
 
 // So that they fit into the 99 KB that a block has on cards other than the data centre's.
-constexpr int kPipelineStages = 4, kSharedStages = kPipelineStages, kStageSteps = 1, kStageBlocks = 1;
+constexpr int kPipelineStages = 4, kSharedStages = kPipelineStages, kStageBlocks = 1;
 
 template <int Count>
 struct StageCopy {

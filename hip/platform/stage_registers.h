@@ -6,7 +6,7 @@
 
 #include "keywords.h"
 
-constexpr int kPipelineStages = 2, kSharedStages = 1, kStageSteps = 1, kStageBlocks = 2;
+constexpr int kPipelineStages = 2, kSharedStages = 1, kStageBlocks = 2;
 
 template <int Count>
 struct StageCopy {
