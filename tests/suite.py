@@ -30,6 +30,9 @@ QUICK = [f"test_greedy_tokens::{case}" for case in (
     "test_tiny_32_prompts_at_least_64_tokens_each", "test_7m", "test_few_requests_for_many_devices",
     "test_blank_and_too_long_prompts_get_an_empty_line_and_a_warning")]
 
+# These build what others use, or for another back end: nothing else runs beside them.
+ALONE = {"test_parity_tool", "test_run_sh"}
+
 # What of a program runs without --full. The simulated card is slow, at -O0 more so; each kernel and layout is run there.
 THINNED = {
     "amdsim-*-O0-forward_test": ("GoldenTest.AgreesWithTransformers", {"GETP_TEST_POSITIONS": "8"}),
@@ -331,7 +334,9 @@ def main():
     groups["sanitizers"] = SANITIZED, list(sanitized_programs())
     groups["amdsim"] = ["GPU=host"], [] if missing else [*amdsim_programs("AMDSIM_GPU_TESTS", "tests"),
                                                          *amdsim_programs("AMDSIM_OWN_TESTS", "tests/amdsim")]
-    groups["pytest"] = ["GPU=host"], list(pytest_files(can_simulate=not missing))
+    files = list(pytest_files(can_simulate=not missing))
+    groups["pytest"] = ["GPU=host"], [unit for unit in files if unit.name not in ALONE]
+    groups["alone"] = ["GPU=host"], [unit for unit in files if unit.name in ALONE]
     units = [unit for _, group in groups.values() for unit in group]
     simulators = [unit for unit in units if is_of_the_simulator(unit)]
     for unit in simulators:
@@ -359,8 +364,7 @@ def main():
         broken, result = build(label, group, arguments)
         results += result
         group = [unit for unit in group if unit not in broken]
-        # Programs by as many at a time as there are cores; pytest files build and measure, so one after the other.
-        pool = ThreadPoolExecutor(1 if label == "pytest" else os.cpu_count())
+        pool = ThreadPoolExecutor(1 if label == "alone" else os.cpu_count())
         try:
             for unit, (ok, result) in zip(group, pool.map(lambda unit: run(unit, options.timeout), group)):
                 results += result

@@ -172,6 +172,13 @@ class BlockRunner {
   }
 
  private:
+  static void fiber_main(Fiber *self) {
+#ifdef GETP_ASAN
+    asan_entered(*self);
+#endif
+    ((BlockRunner *)self->owner)->fiber_loop(self);
+  }
+
   static constexpr size_t kSharedBytes = 64 * 1024, kSharedGuard = 64;
   static constexpr unsigned char kSharedPattern = 0xa5;
   struct Site {
@@ -230,7 +237,7 @@ class BlockRunner {
     Fiber *fiber = free_.back();
     free_.pop_back();
     fiber->owner = this;
-    make_fiber(*fiber, fiber - fibers_.data());
+    make_fiber(*fiber, fiber - fibers_.data(), fiber_main);
     return fiber;
   }
 
@@ -303,12 +310,5 @@ class BlockRunner {
 
 // The block that the calling CPU thread runs now; null outside kernels.
 inline thread_local BlockRunner *current_block = nullptr;
-
-inline void fiber_main(Fiber *self) {
-#ifdef GETP_ASAN
-  asan_entered(*self);
-#endif
-  ((BlockRunner *)self->owner)->fiber_loop(self);
-}
 
 }  // namespace getp_host

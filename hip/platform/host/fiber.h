@@ -29,12 +29,12 @@
 namespace getp_host {
 
 struct Fiber;
-inline void fiber_main(Fiber *self);
+using FiberMain = void (*)(Fiber *self);  // never returns
 
 #ifndef GETP_UCONTEXT
 // Saves the callee-saved registers on the current stack, stores the stack pointer to *save and continues on `load`.
 extern "C" void getp_fiber_switch(void **save, void *load);
-// First code on a new stack: calls fiber_main with the pointer that make_fiber left in a callee-saved register.
+// First code on a new stack: calls the FiberMain with the fiber, both of which make_fiber left in callee-saved registers.
 extern "C" void getp_fiber_entry();
 
 #if defined(__x86_64__)
@@ -110,16 +110,13 @@ getp_fiber_entry:
 )");
 #endif
 #else
-// makecontext passes ints only, so the pointer comes in two halves.
-inline void ucontext_entry(unsigned high, unsigned low) {
-  fiber_main((Fiber *)(uintptr_t)(((uint64_t)high << 32) | low));
-}
 #endif  // GETP_UCONTEXT
 
 // A stack and where to go on. `stack` is null for the fiber that stands for the worker thread itself.
 struct Fiber {
 #ifdef GETP_UCONTEXT
   ucontext_t context;
+  FiberMain main = nullptr;
 #else
   void *stack_pointer = nullptr;
 #endif
@@ -131,6 +128,14 @@ struct Fiber {
   size_t asan_bytes = 0;
   void *asan_frames = nullptr;  // where ASan keeps this fiber's frames while it does not run
 };
+
+#ifdef GETP_UCONTEXT
+// makecontext passes ints only, so the pointer comes in two halves.
+inline void ucontext_entry(unsigned high, unsigned low) {
+  Fiber *const self = (Fiber *)(uintptr_t)(((uint64_t)high << 32) | low);
+  self->main(self);
+}
+#endif
 
 #ifdef GETP_ASAN
 // Told by the fiber that is left, so that the one entered can announce the switch as complete.
@@ -166,10 +171,10 @@ inline void switch_fiber(Fiber &from, Fiber &to, bool for_good = false) {
 
 constexpr size_t kPage = 4096, kStackBytes = 256 * 1024;
 
-// Prepares `fiber` to start fiber_main(&fiber) when first switched to. Allocates its stack once, with a page below it
+// Prepares `fiber` to start main(&fiber) when first switched to. Allocates its stack once, with a page below it
 // that faults on overflow. Stacks begin at different places of a page, else all of them would meet in the same lines of
 // the CPU's cache: `number` tells them apart.
-inline void make_fiber(Fiber &fiber, size_t number) {
+inline void make_fiber(Fiber &fiber, size_t number, FiberMain main) {
   if (!fiber.stack) {
     void *memory =
         mmap(nullptr, kStackBytes + kPage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -183,6 +188,7 @@ inline void make_fiber(Fiber &fiber, size_t number) {
   __asan_unpoison_memory_region(fiber.stack, fiber.stack_bytes);  // frames of an abandoned run may have left poison
 #endif
 #ifdef GETP_UCONTEXT
+  fiber.main = main;
   getcontext(&fiber.context);
   fiber.context.uc_stack.ss_sp = fiber.stack;
   fiber.context.uc_stack.ss_size = fiber.stack_bytes;
@@ -196,7 +202,7 @@ inline void make_fiber(Fiber &fiber, size_t number) {
   // call in getp_fiber_entry finds the stack 16-byte aligned.
   top -= 9;
   top[0] = top[1] = nullptr;
-  top[2] = (void *)&fiber_main;
+  top[2] = (void *)main;
   top[3] = &fiber;
   top[4] = top[5] = nullptr;
   top[6] = (void *)&getp_fiber_entry;
@@ -205,7 +211,7 @@ inline void make_fiber(Fiber &fiber, size_t number) {
   top -= 20;
   for (int i = 0; i < 20; i++) top[i] = nullptr;
   top[0] = &fiber;                      // x19
-  top[1] = (void *)&fiber_main;         // x20
+  top[1] = (void *)main;                // x20
   top[11] = (void *)&getp_fiber_entry;  // x30
 #endif
   fiber.stack_pointer = top;
