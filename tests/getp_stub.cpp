@@ -4,17 +4,7 @@
 //   getp_stub <input> <output> <steps> [max_token_len=128]
 //
 // Token j of request i is (i * 1000003 + j * 7919) mod 201088.
-#define TESTING   // no main of run.cpp
-#define GETP_RUN  // no getp-csrc/getp_run.cpp
-#include "../run.cpp"
-
-void warm_up(Transformer *, Tokenizer *) {}
-
-void finish(Transformer *, Tokenizer *) {}
-
-void warm_up_forward(Transformer *) {}
-
-float *forward_hip(Transformer *transformer, int token, int pos) { return forward(transformer, token, pos); }
+#include "harness_alone.hpp"
 
 long long inference(Transformer *, Tokenizer *, Sampler *, Requests *requests) {
   const int steps = requests->max_seq_len;

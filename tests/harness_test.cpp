@@ -4,8 +4,7 @@
 //
 // Golden data: the directory GETP_GOLDEN, by default ../shared/golden as seen from the working directory (a.bin, a.ids,
 // a.logits, a.logits64).
-#define TESTING
-#include "../run.cpp"
+#include "harness_alone.hpp"
 
 #include <gtest/gtest.h>
 
@@ -16,6 +15,8 @@
 #include <map>
 #include <random>
 #include <sstream>
+
+long long inference(Transformer *, Tokenizer *, Sampler *, Requests *) { return 0; }
 
 namespace {
 
@@ -461,9 +462,7 @@ class Chat : public testing::Test {
     ScopedSampler greedy(kVocab, 0.0f, 0.9f, 1);
     std::cin.clear();
     testing::internal::CaptureStdout();
-    setenv("GETP_CPU", "1", 1);
     chat(&model_.transformer, &tokenizer_, &greedy, nullptr, system_prompt, steps);
-    unsetenv("GETP_CPU");
     fflush(stdout);
     std::cin.rdbuf(before);
     return testing::internal::GetCapturedStdout();
