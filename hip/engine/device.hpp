@@ -110,7 +110,7 @@ struct Device {
   // position.
   void preflight(const HostWeights &h) {
     HIP_REQUIRE(p.head_dim <= 256);  // attention
-    HIP_REQUIRE(p.experts_per_token <= kMaxChosen);
+    HIP_REQUIRE(p.n_experts <= kMaxExperts && p.experts_per_token <= kMaxChosen);
     size_t weights = 0, free_bytes = 0, total_bytes = 0;
     w.each(p, h,
            [&](const char *, auto &field, const float *, size_t count) { weights += pages(bytes_of(field, count)); });

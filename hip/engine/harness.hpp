@@ -74,8 +74,8 @@ struct HostWeights {
         out(h.out) {}
 };
 
-// The requests of a run, as serving sees a harness's Requests, Tokenizer and Sampler. Requests are numbered from 0 on;
-// what is said of request r is called by one thread at a time, which the same request never changes.
+// The requests of a run, as serving sees a harness's Requests, Tokenizer and Sampler, numbered from 0 on. Several threads
+// serve; sample and tokens of one request are called by the same thread always.
 class RequestList {
  public:
   virtual ~RequestList() = default;

@@ -1,6 +1,6 @@
-// attention: out[r,h] = sum_t w[t] * value[t, h / group], w = softmax over (sink[h], q[r,h] . key[t, h / group] /
-// sqrt(head_dim)) without the sink's own weight, t from the window's first position to the row's own
-//                                                                              reference: forward() in run.cpp
+// attention: out[r,h] = sum_t w[t] * value[t, h / group]
+//   w = softmax over (sink[h], q[r,h] . key[t, h / group] / sqrt(head_dim)) without the sink's own weight
+//   t from the window's first position to the row's own                       reference: forward() in run.cpp
 //   out, q (rows, heads, head_dim) f32 . cache: kv_cache.hpp . sinks (heads) f32
 //   partial (rows, heads, spans, 2 + head_dim) f32: of each span of a row that sees more than one the largest score,
 //   the sum of weights, and the weighted sum of values; merged in order of the spans, from the sink on
@@ -261,7 +261,7 @@ __global__ void __launch_bounds__(256)
 inline void attention(float *d_out, float *d_partial, const float *d_q, const KvCache &cache, const float *d_sinks,
                       const RowPlaces &at, int heads, int kv_heads, int head_dim, hipStream_t stream) {
   HIP_REQUIRE(at.rows > 0 && at.rows <= 65535 && kv_heads > 0 && heads % kv_heads == 0 && at.longest >= 0);
-  HIP_REQUIRE(head_dim > 0 && head_dim <= 256 && cache.length > 0);
+  HIP_REQUIRE(head_dim > 0 && head_dim <= 256 && cache.length > 0 && cache.form == CacheForm::kFp32);
   HIP_REQUIRE(cache.window > 0 ? cache.window <= cache.length : at.longest < cache.length);
   HIP_REQUIRE((uintptr_t)d_q % 16 == 0 && (uintptr_t)cache.d_keys % 16 == 0 && (uintptr_t)cache.d_values % 16 == 0);
   const int spans = attention_spans(at.longest, cache.window);

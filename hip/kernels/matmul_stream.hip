@@ -1,7 +1,7 @@
 // matmul_stream_kernel: matmul.hip for few rows, bound by reading w. A block makes 16 outputs of a tile of 8 or 16 rows
 // (or 32 of 32), its waves take a chunk each in turn, straight from global memory.
-//   grid: blocks of outputs * row tiles . block: at most a wave a chunk . shared: the sums of a round
-//   of chunks
+//   grid: blocks of outputs * row tiles . block: as planned (product_plan.hpp)
+//   shared: the sums of a round of chunks
 #pragma once
 
 #include "matmul_parts.hpp"

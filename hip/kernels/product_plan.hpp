@@ -81,8 +81,8 @@ inline ProductPlan plan_product(const Card &card, const Product &p) {
   if (p.tile_rows <= 32) {
     const int tile_rows = p.tile_rows <= 8 && card.half_tiles ? 8 : p.tile_rows <= 16 ? 16 : 32;
     const int outputs = tile_rows <= 16 ? 16 : 32;
-    // The fewer blocks, the more waves each: loads of all of a matrix are to be under way. Many blocks: few waves,
-    // which end together. A wave takes a chunk at a time.
+    // The fewer blocks, the more threads each: loads of all of a matrix are to be under way. Many blocks: few threads,
+    // which end together. A group of threads for each chunk at most.
     const long long blocks = (long long)((p.d + outputs - 1) / outputs) * p.row_tiles;
     const int chunks = (p.n + kMatmulChunk - 1) / kMatmulChunk, most = stream_threads(tile_rows) / card.stream_group;
     const int groups = std::min({chunks, most, blocks <= 32 ? 12 : blocks <= 512 ? 8 : 4});

@@ -3,7 +3,7 @@
 
 struct Card {
   int wave;          // lanes of a wave
-  int stream_group;  // threads by which a block of the few-rows product grows: those that read a tile of weights
+  int stream_group;  // threads by which a block of the few-rows product grows: 64 on AMD (gfx11: two waves), a wave on NVIDIA
   bool half_tiles;   // a matrix tile may have 8 rows (MatrixTile::kHalves)
   bool warpgroups;   // four waves can multiply together (wgmma), and there is code for it
   int stages;        // of a product by waves, in shared memory at a time

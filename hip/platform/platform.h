@@ -32,6 +32,8 @@
 //     multiply_add(sums, weights, rows)     all lanes of the wave; FP32 sums, k in an order of the card's own
 //   getp_set_lanes(wave, seed, wmma) host: sets wave size, lane order and tile layout for tests; elsewhere false
 //   block_threads(n)                 of a block whose size any kernel can choose: n on GPUs, few on the host
+//   getp_fp16_bits, getp_fp16_value  FP32 to the bits of the nearest FP16 value, and back
+//   getp_backend_name()              amd, nvidia or host
 //   kDefaultBatch                    requests at a time where nothing else is asked for
 //   getp_report_leaks()              host: lists device allocations still alive, returns their bytes; elsewhere 0
 #pragma once

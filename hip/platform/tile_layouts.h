@@ -7,7 +7,7 @@
 
 #include "keywords.h"
 
-// NVIDIA's mma.sync.m16n8k16, each of the two instructions 16 k in their natural order, since wgmma (tile_wgmma.h) is
+// NVIDIA's mma.sync.m16n8k16, each of the two instructions the 16 k that follow each other, since wgmma (tile_wgmma.h) is
 // to sum the same 16. Lane 4 * g + t has quads t and 4 + t: in rows, of rows g and g + 8; in weights, a quad of outputs
 // g and g + 8 in turns. Source: PTX ISA, "Matrix Fragments for mma.m16n8k16 with floating point type".
 struct MmaSyncLayout {
