@@ -352,7 +352,7 @@ cmd_demo() {
 
   set -- "${environment[@]}" $program $dir/model.bin -z $dir/tokenizer.bin -m getp -i $input -o data/output.txt -n 64
   say "demo: $*"
-  env "$@" | tee $dir/run.log
+  env -u GETP_CPU "$@" | tee $dir/run.log
   say "demo: the same on the CPU reference"
   env GETP_CPU=1 "${environment[@]}" $program $dir/model.bin -z $dir/tokenizer.bin -m getp -i $input -o $dir/reference.txt \
     -n 64 >$dir/reference.log

@@ -321,6 +321,7 @@ def main():
         end("--quick goes without --full and names; see ./run.sh test -h")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what runs is ended too
     os.chdir(ROOT)
+    os.environ.pop("GETP_CPU", None)  # the device is what is tested
     os.environ.update({f"GETP_TEST_{name.upper()}": "1" for name in ("full", "gpu") if getattr(options, name)})
     missing = os.environ.get("GETP_NO_AMDSIM")  # what the simulated device lacks here
 

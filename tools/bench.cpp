@@ -474,6 +474,7 @@ int main(int argc, char **argv) {
   if (options.position + options.steps > p.seq_len || options.cpu_steps > p.seq_len) options.refuse_position(p.seq_len);
   FILE *json = options.open_json();
 
+  if (gpu::on_cpu()) fatal("GETP_CPU=1: there is no device to time; unset it");
   HIP_CHECK(hipSetDevice(gpu::pick_devices()[0]));
   const double copy = copy_bandwidth();  // before the model takes the memory
   const auto start = std::chrono::steady_clock::now();

@@ -29,6 +29,7 @@ int main(int argc, char **argv) {
                       {{"prompts", [&](const Argument &value) { prompts = value.number(1, INT_MAX); }},
                        {"steps", [&](const Argument &value) { steps = value.number(1, INT_MAX); }}});
   if (files.size() != 3) arguments.refuse("give a model, a tokenizer and an input");
+  if (gpu::on_cpu()) fatal("GETP_CPU=1: there is no device to compare; unset it");
   Transformer transformer;
   build_transformer(&transformer, files[0].data());
   const Config &p = transformer.config;
