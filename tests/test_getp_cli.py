@@ -10,7 +10,7 @@ import subprocess
 import numpy as np
 import pytest
 
-from conftest import ROOT
+from conftest import ROOT, built
 
 PROMPTS = ["the quick brown fox", "q", "h\u00e9llo w\u00f6rld", "1234567", "q"]
 
@@ -500,6 +500,17 @@ def test_results_outlive_the_reader_of_stdout(stub, tmp_path):
 def test_make_commands(arguments, expected):
     printed = subprocess.run(["make", "-n", *arguments], cwd=ROOT, check=True, capture_output=True, text=True).stdout
     assert any(re.fullmatch(expected, line) for line in printed.splitlines()), printed
+
+
+def test_a_changed_header_rebuilds_what_includes_it():
+    """Of two programs, each of which includes a header, here as its compiler names it, that the other does not."""
+    programs = {"build/tests/bf16_test": "tests/../hip/bf16.hpp", "build/make_model": "tools/shapes.hpp"}
+    for program in programs:
+        built(program, "GPU=host")
+    for program, header in programs.items():
+        make = ["make", "-n", "GPU=host", "-W", header, *programs]
+        printed = subprocess.run(make, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+        assert [other for other in programs if f"-o {other}" in printed] == [program], printed
 
 
 def test_make_refuses_an_unknown_back_end():
