@@ -319,7 +319,8 @@ def main():
     options = parser.parse_args()
     if options.quick and (options.full or options.names):
         end("--quick goes without --full and names; see ./run.sh test -h")
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that what runs is ended too
+    for number in (signal.SIGINT, signal.SIGTERM):  # so that what runs is ended too
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
     os.chdir(ROOT)
     os.environ.pop("GETP_CPU", None)  # the device is what is tested
     os.environ.update({f"GETP_TEST_{name.upper()}": "1" for name in ("full", "gpu") if getattr(options, name)})

@@ -3,6 +3,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -341,6 +342,7 @@ def small_suite(tmp_path_factory):
         done = run_sh("test", *arguments, script=folder / "run.sh", env=environment)
         return done, "".join(done.stdout.splitlines()[-1:])
 
+    suite.folder = folder
     suite.built = lambda: {path.name for path in (folder / "build/tests").glob("*")}
     return suite
 
@@ -371,6 +373,24 @@ def test_what_hangs_is_named(small_suite):
     assert last == "1 passed, 2 failed, 0 skipped" and time.monotonic() - started < 30
     assert "failed: a_test: ended after 2 s without an end of A.Second" in done.stdout
     assert "failed: test_a: ended after 2 s without an end of tests/test_a.py::test_two" in done.stdout
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_what_runs(small_suite, number):
+    """The test writes its child's number, and waits for it."""
+    small_suite("b_test", test_a="import subprocess, pathlib\ndef test_one():\n    child = subprocess.Popen(['sleep', '60'])\n"
+                                 "    pathlib.Path('build/child').write_text(f'{child.pid}\\n')\n    child.wait()")
+    child = small_suite.folder / "build/child"
+    suite = subprocess.Popen([small_suite.folder / "run.sh", "test", "test_a"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
+    while not (child.exists() and child.read_text().endswith("\n")):
+        assert suite.poll() is None
+        time.sleep(0.1)
+    suite.send_signal(number)
+    assert b"Traceback" not in suite.communicate()[0] and suite.returncode == 128 + number
+    state = Path(f"/proc/{child.read_text().strip()}/stat")
+    assert not state.exists() or state.read_text().split()[2] == "Z"
+    child.unlink()
 
 
 @pytest.mark.parametrize("names, passed", [
