@@ -49,7 +49,7 @@ runomp: FLAGS = -O3 $(call host,-fopenmp -march=native)
 .PHONY: run rundebug runfast runomp
 run rundebug runfast runomp:
 	@mkdir -p $(dir $(OUT))
-	$(COMPILE) $(strip $(FLAGS) $(DEFINES)) $(SOURCES) -o $(OUT) -lm
+	$(COMPILE) $(strip $(FLAGS)) $(SOURCES) -o $(OUT) -lm
 	@$(if $(filter run,$(OUT)),mkdir -p build && echo '$(BACKEND)' > build/run.backend)
 
 # What the programs are built for; a program built for something else is out of date.

@@ -381,8 +381,8 @@ float *forward(Transformer *transformer, int token, int pos) {
   memcpy(s->x, w->token_embedding_table + int64_t{token} * hidden, hidden * sizeof(float));
 
   std::vector<float> cos(head_dim / 2), sin(head_dim / 2);
-  compute_cos_sin(pos, p->rope_theta, head_dim, p->rope_scaling_factor, (float)p->initial_context_length, kYarnBeta,
-                  kYarnAlpha, cos.data(), sin.data());
+  compute_cos_sin(pos, p->rope_theta, head_dim, p->rope_scaling_factor, (float)p->initial_context_length,
+                  gpt_oss::kYarnBeta, gpt_oss::kYarnAlpha, cos.data(), sin.data());
   for (int t = 0; t <= pos; t++) s->mask[t] = p->sliding_window > 0 && pos - t >= p->sliding_window ? -INFINITY : 0.0f;
 
   for (int64_t l = 0; l < p->n_layers; l++) {
@@ -585,7 +585,7 @@ void generate(Transformer *transformer, Tokenizer *tokenizer, Sampler *sampler, 
     float *logits = forward_hip(transformer, tokens[pos], pos);
     if (pos + 1 < (int)tokens.size()) continue;  // still reading the prompt
     const int next = sample(sampler, logits);
-    if (is_stop_token(next)) break;
+    if (gpt_oss::is_stop_token(next)) break;
     tokens.push_back(next);
     print_token(tokenizer, tokens[pos], next);
   }

@@ -2,10 +2,10 @@
 #pragma once
 
 #include <cerrno>
-#include <cmath>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
+#include <string>
 
 #include "fail.hpp"
 
@@ -17,22 +17,13 @@ inline const char *environment_text(const char *name) {
   return text && *text ? text : nullptr;
 }
 
-// Reads a whole number written in digits, then, for counts of bytes, perhaps K, M or G. False if `text` is anything
-// else or lies outside of [low, high].
+// Reads a whole number written in digits. False if `text` is anything else or lies outside of [low, high].
 inline bool read_number(const char *text, uint64_t low, uint64_t high, uint64_t &number) {
   if (*text < '0' || *text > '9') return false;
   char *end = nullptr;
   errno = 0;
   number = strtoull(text, &end, 10);
-  if (errno) return false;
-  const char *units = "KMG";
-  if (const char *unit = *end ? strchr(units, *end) : nullptr) {
-    const int shift = 10 * (int)(unit - units + 1);
-    if (number > UINT64_MAX >> shift) return false;
-    number <<= shift;
-    end++;
-  }
-  return !*end && number >= low && number <= high;
+  return !errno && !*end && number >= low && number <= high;
 }
 
 // The variable as a number within [low, high], or `fallback`. Fails, saying what was `expected`, if it is anything else.
@@ -45,18 +36,33 @@ inline uint64_t environment_number(const char *name, uint64_t fallback, uint64_t
   fail("%s=%s: expected a number from %llu to %llu", name, text, (unsigned long long)low, (unsigned long long)high);
 }
 
-// The variable as 0 or 1, 0 if it does not count.
-inline bool environment_flag(const char *name, const char *expected) {
-  return environment_number(name, 0, 0, 1, expected) != 0;
+// The variable as a count of bytes, at least one, perhaps in K, M or G, or `fallback`.
+inline uint64_t environment_bytes(const char *name, uint64_t fallback) {
+  const char *text = environment_text(name);
+  if (!text) return fallback;
+  const char *units = "KMG", *unit = strchr(units, text[strlen(text) - 1]);
+  const int shift = unit ? 10 * (int)(unit - units + 1) : 0;
+  uint64_t number = 0;
+  const std::string digits(text, strlen(text) - (unit ? 1 : 0));
+  if (read_number(digits.c_str(), 1, UINT64_MAX >> shift, number)) return number << shift;
+  fail("%s=%s: expected a number of bytes, as in 64G", name, text);
 }
 
-// The variable as a finite number above 0, or 0 if it does not count.
+// The variable as 0 or 1, 0 if it does not count.
+inline bool environment_flag(const char *name, const char *expected) {
+  const char *text = environment_text(name);
+  if (!text || !strcmp(text, "0")) return false;
+  if (strcmp(text, "1") != 0) fail("%s=%s: expected %s", name, text, expected);
+  return true;
+}
+
+// The variable as a number above 0, perhaps infinite, or 0 if it does not count.
 inline double environment_positive(const char *name, const char *expected) {
   const char *text = environment_text(name);
   if (!text) return 0;
   char *end = nullptr;
   const double value = strtod(text, &end);
-  if (*end || !(value > 0) || !std::isfinite(value)) fail("%s=%s: expected %s", name, text, expected);
+  if (*end || !(value > 0)) fail("%s=%s: expected %s", name, text, expected);
   return value;
 }
 

@@ -83,6 +83,13 @@ inline std::vector<int> pick_devices() {
   fail("HIP_DEVICE_ID=%s names no device; set it to one of:%s", text, list.c_str());
 }
 
+// The figures of the current device.
+inline Card current_card() {
+  Card card = {};
+  HIP_CHECK(getp_card(&card));
+  return card;
+}
+
 // Bytes of device and pinned memory that device_alloc and pinned_alloc gave out and that were not freed yet.
 inline std::atomic<size_t> &bytes_in_use() {
   static std::atomic<size_t> bytes{0};

@@ -426,15 +426,41 @@ TEST_F(HostBackendTest, AllocationsAreCounted) {
 }
 
 TEST(HostEnvironment, NumbersAreChecked) {
-  setenv("GETP_HOST_TEST", "64G", 1);
-  EXPECT_EQ(getp_hip::environment_number("GETP_HOST_TEST", 1, 1, SIZE_MAX), 64ull << 30);
-  for (const char *bad : {"x", "-3", "5Q", "0", "K", "17179869185G", "99999999999999999999"}) {
+  setenv("GETP_HOST_TEST", "64", 1);
+  EXPECT_EQ(getp_hip::environment_number("GETP_HOST_TEST", 1, 1, SIZE_MAX), 64u);
+  for (const char *bad : {"x", "-3", "5Q", "0", "K", "1K", " 5", "+5", "101", "99999999999999999999"}) {
     setenv("GETP_HOST_TEST", bad, 1);
     EXPECT_EXIT(getp_hip::environment_number("GETP_HOST_TEST", 1, 1, 100), testing::ExitedWithCode(1),
                 "GETP_HOST_TEST=.*expected a number");
   }
   unsetenv("GETP_HOST_TEST");
   EXPECT_EQ(getp_hip::environment_number("GETP_HOST_TEST", 7, 1, 100), 7u);
+}
+
+TEST(HostEnvironment, BytesMayHaveAUnit) {
+  for (auto [text, bytes] : {std::pair("5", 5ull), {"64K", 64ull << 10}, {"3M", 3ull << 20}, {"64G", 64ull << 30}}) {
+    setenv("GETP_HOST_TEST", text, 1);
+    EXPECT_EQ(getp_hip::environment_bytes("GETP_HOST_TEST", 1), bytes);
+  }
+  for (const char *bad : {"x", "-3", "5Q", "0", "G", "5KK", "17179869185G", "99999999999999999999"}) {
+    setenv("GETP_HOST_TEST", bad, 1);
+    EXPECT_EXIT(getp_hip::environment_bytes("GETP_HOST_TEST", 1), testing::ExitedWithCode(1),
+                "GETP_HOST_TEST=.*expected a number of bytes");
+  }
+  unsetenv("GETP_HOST_TEST");
+  EXPECT_EQ(getp_hip::environment_bytes("GETP_HOST_TEST", 7), 7u);
+}
+
+TEST(HostEnvironment, AFlagIsZeroOrOne) {
+  for (auto [text, set] : {std::pair("", false), {"0", false}, {"1", true}}) {
+    setenv("GETP_HOST_TEST", text, 1);
+    EXPECT_EQ(getp_hip::environment_flag("GETP_HOST_TEST", "1 or 0"), set) << text;
+  }
+  for (const char *bad : {"01", "0M", "2", "on"}) {
+    setenv("GETP_HOST_TEST", bad, 1);
+    EXPECT_EXIT(getp_hip::environment_flag("GETP_HOST_TEST", "1 or 0"), testing::ExitedWithCode(1), "expected 1 or 0");
+  }
+  unsetenv("GETP_HOST_TEST");
 }
 
 }  // namespace

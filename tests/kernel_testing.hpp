@@ -38,7 +38,7 @@ class KernelTest : public testing::TestWithParam<Lanes> {
  protected:
   void SetUp() override {
     getp_set_lanes(GetParam().wave, GetParam().seed, GetParam().wmma);
-    card_of_test = getp_card();
+    card_of_test = getp_hip::current_card();
     random.seed(20260101);
     worst_of_test = {};
     before_ = getp_hip::bytes_in_use();

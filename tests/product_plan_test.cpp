@@ -1,7 +1,7 @@
 // Which kernel makes a product, asked for cards that are not here: what plan_product and plan_tile_rows decide.
 #include <gtest/gtest.h>
 
-#include "../hip/kernels/product_plan.hpp"
+#include "../hip/kernels/product_rows.hpp"
 
 using namespace getp_hip;
 
@@ -24,21 +24,20 @@ struct CardCase {
 const CardCase kCards[] = {
     {"MI250, MI300X", kGfx9Card}, {"RX 7900", kGfx11Card}, {"RTX 4090", kSm80Card}, {"H200", kSm90aCard}};
 
-// As forward plans it for a step of `rows` tokens, experts chosen evenly.
+// As forward plans it for `rows` tokens. Nothing is read from the pointers.
 ProductPlan plan(const Card &card, const Named &p, int rows, int terms, MatrixForm form = MatrixForm::kFp16) {
-  Product product = {form, terms, p.n, p.d, 1, rows};
-  if (!p.of_experts) {
-    product.tile_rows = plan_tile_rows(form, rows, p.d);
-    product.row_tiles = (rows + product.tile_rows - 1) / product.tile_rows;
-  } else if (rows > 1) {
-    DeviceMatrix first, second;
-    first.shaped(kExperts, 5760, 2880).form = second.shaped(kExperts, 2880, 2880).form = form;
-    product.tile_rows = plan_expert_tile_rows(first, second, rows * kChosen, kExperts);
-    product.row_tiles = kExperts * ((rows * kChosen / kExperts + product.tile_rows - 1) / product.tile_rows);
-  } else {
-    product.row_tiles = kChosen;
+  static int experts;
+  DeviceMatrix w, first, second;
+  w.shaped(p.of_experts ? kExperts : 1, p.d, p.n).form = form;
+  first.shaped(kExperts, 5760, 2880).form = second.shaped(kExperts, 2880, 2880).form = form;
+  ProductRows of;
+  of.rows = p.of_experts ? rows * kChosen : rows;
+  if (p.of_experts) of.d_experts = &experts;
+  if (p.of_experts && rows > 1) {
+    of.groups.tile_rows = plan_expert_tile_rows(first, second, of.rows, kExperts);
+    of.groups.count = expert_tile_count(of.rows, kExperts, of.groups.tile_rows);
   }
-  return plan_product(card, product);
+  return plan_product(card, product_of(w, terms, of));
 }
 
 using K = ProductKernel;

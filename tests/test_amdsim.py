@@ -1,6 +1,6 @@
 """The programs that AMD's compilers build, executed on the simulated AMD device (docs/AMDSIM.md): getp, and what ends it.
 
-The GoogleTest programs on the simulated device are run by run.sh.
+The GoogleTest programs on the simulated device are run by tests/suite.py.
 """
 
 import os

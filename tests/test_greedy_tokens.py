@@ -222,6 +222,17 @@ def test_parity_switch_prints_every_stage(programs, tiny, tmp_path):
     assert len(lines) == 45 * (1 + 4 * 15 - 1) + 3 * generated, "every stage of every layer at every position"
 
 
+def test_a_stage_that_differs_ends_the_run_at_once(programs, tiny, tmp_path):
+    """Not as a device that fails would: nothing is timed, and nothing written."""
+    output = tmp_path / "out.txt"
+    done = subprocess.run([programs[0], tiny.model, "-z", tiny.tokenizer, "-m", "getp", "-i",
+                           first_prompts(tmp_path, 2), "-o", output, "-n", "45"], capture_output=True, text=True,
+                          env={**os.environ, "GETP_PARITY": "1e-12"})
+    assert done.returncode == 1 and "achieved throughput" not in done.stdout and "stopped by" not in done.stderr
+    assert re.fullmatch(r"error: position 0, layer \d+, .* exceeds GETP_PARITY=1e-12", done.stderr.splitlines()[-1])
+    assert output.read_text() == ""
+
+
 def test_a_device_that_does_not_exist_is_refused_before_any_work(programs, tiny, tmp_path):
     output = tmp_path / "out.txt"
     done = subprocess.run([programs[0], tiny.model, "-z", tiny.tokenizer, "-m", "getp", "-i",

@@ -40,6 +40,12 @@ def test_bad_arguments_are_refused(parity, arguments, message):
     assert done.stderr.startswith("parity: ") and done.stderr.count("\n") == 1 and message in done.stderr
 
 
+def test_the_cpu_is_not_compared_with_itself(parity, tiny, monkeypatch):
+    monkeypatch.setenv("GETP_CPU", "1")
+    done = parity(tiny.model, tiny.tokenizer, ROOT / "data/input.txt")
+    assert done.returncode == 1 and done.stdout == "" and done.stderr.startswith("error: GETP_CPU=1: there is no device")
+
+
 def test_prompts_that_do_not_fit_are_an_error(parity, tiny):
     done = parity(tiny.model, tiny.tokenizer, ROOT / "data/input.txt", "--prompts", 1, "--steps", 1)
     assert done.returncode == 1 and "no prompt fits into 1 steps; give more with --steps" in done.stderr

@@ -62,7 +62,7 @@ void run_product(const StepProduct &p, int batch, int terms) {
   // The tiles of all rows, of which some are run.
   Product product = {w.form, terms, p.n, own_d, plan_tile_rows(w.form, rows, p.d), 0};
   product.row_tiles = (own_rows + product.tile_rows - 1) / product.tile_rows;
-  const ProductPlan plan = plan_product(getp_card(), product);
+  const ProductPlan plan = plan_product(current_card(), product);
   launch_matmul(matmul_arguments(zeros<float>((size_t)own_rows * own_d), w, nullptr, x, of, product.row_tiles), plan,
                 terms, nullptr);
   const size_t values = (size_t)p.n * p.d + (size_t)terms * rows * p.n;

@@ -415,7 +415,7 @@ void time_kernel(const Options &options) {
   const gpu::Config p = options.model.empty() ? gpu::Config(k20b) : gpu::Config(read_shape(options.model));
   const int position = options.position < 0 ? std::min(512, p.seq_len / 2) : options.position;
   if (position >= p.seq_len) options.refuse_position(p.seq_len);
-  const int terms = gpu::environment_flag("GETP_FAST", "1 (one FP16 term) or 0 (two)") ? 1 : 2;
+  const int terms = gpu::Device::wanted_terms();
   FILE *json = options.open_json();
 
   const int device = gpu::pick_devices()[0];
@@ -423,7 +423,7 @@ void time_kernel(const Options &options) {
   hipDeviceProp_t properties = {};
   HIP_CHECK(hipGetDeviceProperties(&properties, device));
   const double copy = copy_bandwidth();
-  const Card card = getp_card();
+  const Card card = gpu::current_card();
   gpu::prepare_matmul(card);
   hipStream_t stream;
   HIP_CHECK(hipStreamCreate(&stream));

@@ -154,23 +154,21 @@ inline std::vector<int> random_experts(const Setting &at) {
   return chosen;
 }
 
-// Where the rows of chosen experts are grouped, as forward does it.
-inline ExpertTiles group(const Setting &at, const ExpertTiles &room, const int *d_experts, int tile_rows) {
-  return expert_tiles(room, d_experts, at.rows * at.p.experts_per_token, at.p.n_experts, tile_rows, at.stream);
-}
-inline int tile_rows_of_experts(const Setting &at) {
-  const Config &p = at.p;
-  return plan_expert_tile_rows(Memory::shape_of(p.n_experts, 2 * p.intermediate_dim, p.hidden_dim),
-                               Memory::shape_of(p.n_experts, p.hidden_dim, p.intermediate_dim),
-                               at.rows * p.experts_per_token, p.n_experts);
-}
-inline ExpertTiles room_of_groups(const Setting &at, int tile_rows) {
+inline ExpertTiles room_of_groups(const Setting &at) {
   const int rows = at.rows * at.p.experts_per_token;
   ExpertTiles room;
-  room.d_tiles = at.memory.room<ExpertTile>(expert_tile_count(rows, at.p.n_experts, tile_rows));
+  room.d_tiles = at.memory.room<ExpertTile>(expert_tile_count(rows, at.p.n_experts, kMatvecTile));
   room.d_rows = at.memory.room<int>(rows);
   room.d_counts = at.memory.room<int>(at.p.n_experts);
   return room;
+}
+
+// Groups the rows of chosen experts as forward does.
+inline ExpertTiles group(const Setting &at, const ExpertTiles &room, const int *d_experts) {
+  const Config &p = at.p;
+  const DeviceMatrix first = Memory::shape_of(p.n_experts, 2 * p.intermediate_dim, p.hidden_dim);
+  const DeviceMatrix second = Memory::shape_of(p.n_experts, p.hidden_dim, p.intermediate_dim);
+  return group_chosen(room, first, second, d_experts, at.rows, p.experts_per_token, p.n_experts, at.stream);
 }
 
 // share: rows of the result that read the same row of x.
@@ -182,8 +180,7 @@ inline Work expert_product(const Setting &at, int d, int n, int share) {
   of.share = share;
   of.d_experts = at.memory.copied(experts);
   const Activations x = activations(at, of.rows / share, n);
-  const int tile_rows = tile_rows_of_experts(at);
-  if (at.rows > 1) of.groups = group(at, room_of_groups(at, tile_rows), of.d_experts, tile_rows);
+  of.groups = group(at, room_of_groups(at), of.d_experts);
   const float *d_bias = at.memory.random((size_t)at.p.n_experts * d);
   float *d_out = at.memory.room<float>((size_t)of.rows * d);
   const std::set<int> used(experts.begin(), experts.end());
@@ -278,9 +275,8 @@ inline Work topk_work(const Setting &at) {
 
 inline Work expert_tiles_work(const Setting &at) {
   const int *d_experts = at.memory.copied(random_experts(at));
-  const int tile_rows = tile_rows_of_experts(at);
-  const ExpertTiles room = room_of_groups(at, tile_rows);
-  return {2 * kFloat * at.rows * at.p.experts_per_token, 0, [=] { group(at, room, d_experts, tile_rows); }};
+  const ExpertTiles room = room_of_groups(at);
+  return {2 * kFloat * at.rows * at.p.experts_per_token, 0, [=] { group(at, room, d_experts); }};
 }
 
 // The table holds the tokens that are asked for alone, so that every launch can have one of its own.

@@ -74,7 +74,7 @@ int main(int argc, char **argv) {
       compared++;
       agree += best_cpu == best_hip;
       token = pos + 1 < count ? prompt[pos + 1] : best_cpu;
-      if (pos + 1 >= count && is_stop_token(token)) break;
+      if (pos + 1 >= count && gpt_oss::is_stop_token(token)) break;
     }
   }
   finish(&transformer, &tokenizer);

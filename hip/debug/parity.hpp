@@ -87,8 +87,7 @@ class Parity : public StageObserver {
     fprintf(stderr, "parity: position %d, layer %d, %s: max abs difference %.3g\n", position_, layer, stage_name(stage),
             d.abs);
     if (d.abs <= tolerance_) return;
-    throw_device_errors = false;  // the end of the program, not of a device
-    fail("position %d, layer %d, %s exceeds GETP_PARITY=%g", position_, layer, stage_name(stage), tolerance_);
+    fail_program("position %d, layer %d, %s exceeds GETP_PARITY=%g", position_, layer, stage_name(stage), tolerance_);
   }
 
   Mode mode_ = Mode::kOff;

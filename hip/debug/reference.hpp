@@ -70,8 +70,8 @@ class ReferenceForward {
     const size_t E = p.n_experts;
     const int group = p.n_attn_heads / p.n_kv_heads, k = p.experts_per_token;
     std::vector<float> cosines(p.head_dim / 2), sines(p.head_dim / 2);
-    compute_cos_sin(pos, p.rope_theta, p.head_dim, p.rope_scaling_factor, p.initial_context_length, kYarnBeta,
-                    kYarnAlpha, cosines.data(), sines.data());
+    compute_cos_sin(pos, p.rope_theta, p.head_dim, p.rope_scaling_factor, p.initial_context_length, gpt_oss::kYarnBeta,
+                    gpt_oss::kYarnAlpha, cosines.data(), sines.data());
     const float *row = w.token_embedding_table + (size_t)token * H;
     std::vector<Real> x(row, row + H);
     observe(Stage::kEmbedding, 0, x);

@@ -102,6 +102,11 @@ struct Device {
                                    "how many requests to serve at a time, 1 to 32768");
   }
 
+  // FP16 terms of an activation in products, as GETP_FAST asks for.
+  static int wanted_terms() {
+    return environment_flag("GETP_FAST", "1 (activations in one FP16 term) or 0 (in two, FP32 grade)") ? 1 : 2;
+  }
+
   // The rows that the next product takes, split.
   SplitRows split() const { return {s.hi, s.lo, s.split_scales, terms}; }
 
@@ -145,10 +150,10 @@ struct Device {
     p = config;
     one_sequence = alone;
     HIP_CHECK(hipSetDevice(id));
-    card = getp_card();
-    prepare_matmul(card);
-    terms = environment_flag("GETP_FAST", "1 (activations in one FP16 term) or 0 (in two, FP32 grade)") ? 1 : 2;
+    card = current_card();
+    terms = wanted_terms();
     preflight(h);
+    prepare_matmul(card);
     HIP_CHECK(hipStreamCreate(&stream));
     w.each(p, h, [](const char *, auto &field, const float *, size_t count) { allocate(field, count); });
     const BatchShape most = shape(most_slots, p.seq_len);
@@ -215,8 +220,8 @@ struct Device {
     const size_t half = p.head_dim / 2, count = (size_t)p.seq_len * half;
     std::vector<float> cosines(count), sines(count);
     for (int pos = 0; pos < p.seq_len; pos++)
-      compute_cos_sin(pos, p.rope_theta, p.head_dim, p.rope_scaling_factor, p.initial_context_length, kYarnBeta,
-                      kYarnAlpha, cosines.data() + pos * half, sines.data() + pos * half);
+      compute_cos_sin(pos, p.rope_theta, p.head_dim, p.rope_scaling_factor, p.initial_context_length,
+                      gpt_oss::kYarnBeta, gpt_oss::kYarnAlpha, cosines.data() + pos * half, sines.data() + pos * half);
     copy_to_device(s.cos_table, cosines.data(), count, stream);
     copy_to_device(s.sin_table, sines.data(), count, stream);
     HIP_CHECK(hipStreamSynchronize(stream));

@@ -80,7 +80,7 @@ class RequestList {
  public:
   virtual ~RequestList() = default;
   virtual int count() const = 0;
-  virtual int steps() const = 0;    // the most tokens that a request may have, its prompt included
+  virtual int steps() const = 0;    // positions a request may take: prompt and generated tokens, less one
   virtual bool greedy() const = 0;  // whether sample takes the most likely token, always
   // The tokens of a request's prompt; empty, having warned, where there is nothing to generate. One thread at a time.
   virtual std::vector<int> prompt(int r) = 0;

@@ -1,6 +1,6 @@
 // Continuous batching: which tokens of which requests go through the next step. Knows nothing of devices.
 //
-// A step's rows are one token of every sequence that generates, and stretches of the prompts that are being read. A
+// A step's rows are one token of every sequence that generates, and parts of the prompts that are being read. A
 // sequence that ends gives its slot to the next request at once.
 #pragma once
 
@@ -24,7 +24,7 @@ struct Batch {
 struct ScheduledRequest {
   int index;                // the caller's number of it
   std::vector<int> prompt;  // at least one token, at most `steps`
-  int steps;                // tokens it may have, prompt included
+  int steps;                // positions it may take: prompt and generated tokens, less one
 };
 
 class Scheduler {

@@ -87,7 +87,7 @@ inline void take_tokens(Run &run, Scheduler &scheduler, Device &device, const Ba
     const int token =
         greedy ? device.h_next_tokens[i] : run.requests().sample(r, device.h_logits + i % at_a_time * vocab);
     run.add(r, token);
-    if (scheduler.take(slot, token, is_stop_token(token))) run.finish(r);
+    if (scheduler.take(slot, token, gpt_oss::is_stop_token(token))) run.finish(r);
   }
 }
 
@@ -133,7 +133,7 @@ inline long long serve_in_turn(RequestList &requests, Forward forward) {
         continue;
       }
       run.add(request.index, token = requests.sample(request.index, logits));
-      if (pos + 1 < request.steps && !is_stop_token(token)) continue;
+      if (pos + 1 < request.steps && !gpt_oss::is_stop_token(token)) continue;
       run.finish(request.index);
       break;
     }

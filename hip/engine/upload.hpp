@@ -9,9 +9,11 @@
 #include <cstring>
 #include <map>
 #include <thread>
+#include <tuple>
 #include <type_traits>
 #include <vector>
 
+#include "../kernels/split_terms.hip"
 #include "weights.hpp"
 
 namespace getp_hip {
@@ -79,21 +81,27 @@ class UploadPlan {
   }
 
   void add(const UploadStretch &stretch, const UploadPlace &place) {
-    const auto [known, is_new] = index_.emplace(stretch.h_from, stretches_.size());
+    const auto key = std::tuple(stretch.h_from, stretch.rows, stretch.n, stretch.rounded, stretch.form);
+    const auto [known, is_new] = index_.emplace(key, stretches_.size());
     if (is_new) stretches_.push_back(stretch);
     stretches_[known->second].places.push_back(place);
   }
 
   std::vector<UploadStretch> stretches_;
-  std::map<const float *, size_t> index_;
+  std::map<std::tuple<const float *, size_t, int, bool, MatrixForm>, size_t> index_;
 };
+
+// CPU threads for so many pieces of work: all cores, at most 16.
+inline size_t upload_threads(size_t pieces) {
+  return std::min<size_t>({16, pieces, std::max(1u, std::thread::hardware_concurrency())});
+}
 
 // Calls work(i) for all i < count on several CPU threads.
 template <class Work>
-inline void on_all_cores(size_t count, Work work) {
+inline void on_several_threads(size_t count, Work work) {
   std::atomic<size_t> next{0};
   std::vector<std::thread> threads;
-  for (size_t t = 0; t < std::min<size_t>({16, count, std::max(1u, std::thread::hardware_concurrency())}); t++)
+  for (size_t t = 0; t < upload_threads(count); t++)
     threads.emplace_back([&] {
       for (size_t i; (i = next++) < count;) work(i);
     });
@@ -105,9 +113,9 @@ inline void choose_forms(DeviceWeights &w, const Config &p, const HostWeights &h
   w.each(p, h, [](const char *, auto &field, const float *h_from, size_t) {
     if constexpr (std::is_same_v<decltype(field), DeviceMatrix &>) {
       const size_t n = field.n, rows_of_a_part = std::max<size_t>(1, kUploadElements / n);
-      std::atomic<bool> all_exact{n % 8 == 0};
+      std::atomic<bool> all_exact{can_split(field.n)};
       if (all_exact && !field.rounded)
-        on_all_cores((field.rows() + rows_of_a_part - 1) / rows_of_a_part, [&](size_t part) {
+        on_several_threads((field.rows() + rows_of_a_part - 1) / rows_of_a_part, [&](size_t part) {
           std::vector<fp16> row(n);
           bool exact = all_exact;
           for (size_t r = part * rows_of_a_part; exact && r < std::min(field.rows(), (part + 1) * rows_of_a_part); r++)
@@ -120,7 +128,7 @@ inline void choose_forms(DeviceWeights &w, const Config &p, const HostWeights &h
 }
 
 // Writes a stretch as it lies on a device: FP32 values, or FP16 values of whole tiles, zero where there are none, and
-// behind them the scales. `strip`: work space.
+// behind them the scales.
 class StretchWriter {
  public:
   // Floats that a stretch takes.
@@ -195,10 +203,8 @@ inline void upload_weights(const std::vector<UploadTarget> &targets, const Confi
     pinned_free(staging, staging_size);
     for (size_t t = 0; t < targets.size(); t++) HIP_CHECK(hipStreamDestroy(streams[on_target(t)]));
   };
-  const size_t thread_count =
-      std::min<size_t>({16, stretches.size(), std::max(1u, std::thread::hardware_concurrency())});
   std::vector<std::thread> threads;
-  for (size_t i = 0; i < thread_count; i++) threads.emplace_back(work);
+  for (size_t i = 0; i < upload_threads(stretches.size()); i++) threads.emplace_back(work);
   const auto seconds = [start = std::chrono::steady_clock::now()] {
     return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   };

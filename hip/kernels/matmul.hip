@@ -7,7 +7,7 @@
 //   up in FP32 in ascending order: depends on n alone, not on the kernel, the tile or what shares it. Matrix cores that
 //   truncate their sums stay at FP32 grade that way.
 //
-// Three kernels: matmul_stream.hip for few rows, matmul_tile.hip for many, matmul_warpgroup.hip for many on Hopper.
+// Three kernels: matmul_stream.hip for few rows, matmul_tile.hip for many, matmul_warpgroup.hip for many where the card has warpgroups.
 #pragma once
 
 #include "matmul_stream.hip"
@@ -70,8 +70,8 @@ inline MatmulArguments matmul_arguments(float *d_out, const DeviceMatrix &w, con
   a.lo = x.d_lo;
   a.x_scales = x.d_scales;
   a.experts = of.grouped() ? nullptr : of.d_experts;
-  a.tiles = of.groups.d_tiles;
-  a.grouped_rows = of.groups.d_rows;
+  a.tiles = of.grouped() ? of.groups.d_tiles : nullptr;
+  a.grouped_rows = of.grouped() ? of.groups.d_rows : nullptr;
   a.share = of.share;
   a.rows = of.rows;
   a.n = w.n;
@@ -82,9 +82,10 @@ inline MatmulArguments matmul_arguments(float *d_out, const DeviceMatrix &w, con
 }
 
 inline void launch_matmul(const MatmulArguments &a, const ProductPlan &plan, int terms, hipStream_t stream) {
-  HIP_REQUIRE(a.rows > 0 && a.n > 0 && a.n % 8 == 0 && a.d > 0 && a.share > 0 && a.rows % a.share == 0);
+  HIP_REQUIRE(a.rows > 0 && a.n > 0 && can_split(a.n) && a.d > 0 && a.share > 0 && a.rows % a.share == 0);
   HIP_REQUIRE((uintptr_t)a.w % 16 == 0 && (uintptr_t)a.hi % 16 == 0 && (uintptr_t)a.lo % 16 == 0);
-  HIP_REQUIRE(terms == 1 || terms == 2);
+  HIP_REQUIRE((terms == 1 || terms == 2) && plan.kernel != ProductKernel::kMatvec);
+  HIP_REQUIRE((plan.kernel == ProductKernel::kStream) == (plan.tile_rows <= 32));
   const int output_tiles = (a.d + plan.tile_outputs - 1) / plan.tile_outputs;
   const dim3 blocks(block_count((size_t)output_tiles * a.row_tiles, 1, 512)), threads(plan.threads);
   with_matmul_constants(terms, plan.tile_rows, [&](auto tile, auto terms_constant, auto rows_constant) {

@@ -1,4 +1,4 @@
-// matmul_warpgroup_kernel: matmul.hip for many rows where the card has warpgroups (wgmma, Hopper): what
+// matmul_warpgroup_kernel: matmul.hip for many rows where the card has warpgroups: what
 // matmul_tile_kernel does by waves, with the same bits
 //   grid: blocks of outputs * row tiles . block: 256, two warpgroups . shared: kWarpgroupStages stages
 #pragma once

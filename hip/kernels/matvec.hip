@@ -64,8 +64,8 @@ inline void matvec(const Card &card, float *d_out, const DeviceMatrix &w, const 
   a.w = w.d_exact;
   a.x = d_x;
   a.experts = of.grouped() ? nullptr : of.d_experts;
-  a.tiles = of.groups.d_tiles;
-  a.grouped_rows = of.groups.d_rows;
+  a.tiles = of.grouped() ? of.groups.d_tiles : nullptr;
+  a.grouped_rows = of.grouped() ? of.groups.d_rows : nullptr;
   a.share = of.share;
   a.rows = of.rows;
   a.n = w.n;

@@ -40,7 +40,7 @@ __device__ inline float2 residual_pair(const Residual &residual, const int *orde
                                        size_t row, int i, int hidden) {
   if (!residual.d_values) return {0, 0};
   if (!residual.d_weights) return row_pair(residual.d_values + row * hidden, i, hidden);
-  const int k = residual.k;  // an int: nvcc spilled a register of rmsnorm with a size_t
+  const int k = residual.k;  // an int: with a size_t a compiler spilled a register of rmsnorm
   float2 sum = {0, 0};
   GETP_UNROLL_4
   for (int j = 0; j < k; j++) {

@@ -44,12 +44,13 @@ template <class Kernel>
 void getp_allow_shared(Kernel, size_t) {}
 
 // Of the current device.
-inline Card getp_card() {
+inline hipError_t getp_card(Card *card) {
   int device = 0;
   hipDeviceProp_t properties = {};
-  if (hipGetDevice(&device) != hipSuccess || hipGetDeviceProperties(&properties, device) != hipSuccess)
-    return kGfx9Card;
-  return properties.warpSize == kGfx9Card.wave ? kGfx9Card : kGfx11Card;
+  hipError_t error = hipGetDevice(&device);
+  if (error == hipSuccess) error = hipGetDeviceProperties(&properties, device);
+  *card = properties.warpSize == kGfx9Card.wave ? kGfx9Card : kGfx11Card;
+  return error;
 }
 
 inline const char *getp_backend_name() { return "amd"; }

@@ -36,12 +36,10 @@ inline uint4 load_once(const uint4 *from) { return *from; }
 inline float multiply_add(float a, float b, float c) { return a * b + c; }
 
 // That whose tiles are asked for; stages are as on AMD's (stage_registers.h).
-inline Card getp_card() {
-  if (getp_host::options().wave == 64) return kGfx9Card;
-  if (getp_host::options().wmma) return kGfx11Card;
-  Card card = kSm80Card;
-  card.stages = kSharedStages;
-  return card;
+inline hipError_t getp_card(Card *card) {
+  *card = getp_host::options().wave == 64 ? kGfx9Card : getp_host::options().wmma ? kGfx11Card : kSm80Card;
+  card->stages = kSharedStages;
+  return hipSuccess;
 }
 
 inline const char *getp_backend_name() { return "host"; }

@@ -83,13 +83,16 @@ void getp_allow_shared(Kernel kernel, size_t bytes) {
 static __global__ void getp_probe_warpgroups_kernel(int *has) { *has = GETP_WARPGROUP_TILES; }
 
 // Of the current device.
-inline Card getp_card() {
+inline hipError_t getp_card(Card *card) {
   int *d_has = nullptr, has = 0;
-  if (cudaMalloc((void **)&d_has, sizeof has) != cudaSuccess) return kSm80Card;
+  hipError_t error = cudaMalloc((void **)&d_has, sizeof has);
+  if (error != cudaSuccess) return error;
   getp_probe_warpgroups_kernel<<<1, 1>>>(d_has);
-  cudaMemcpy(&has, d_has, sizeof has, cudaMemcpyDeviceToHost);
+  error = cudaGetLastError();
+  if (error == cudaSuccess) error = cudaMemcpy(&has, d_has, sizeof has, cudaMemcpyDeviceToHost);
   cudaFree(d_has);
-  return has ? kSm90aCard : kSm80Card;
+  *card = has ? kSm90aCard : kSm80Card;
+  return error;
 }
 
 inline const char *getp_backend_name() { return "nvidia"; }

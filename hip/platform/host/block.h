@@ -26,10 +26,9 @@ namespace getp_host {
 constexpr int kMaxWave = 64, kMaxBlock = 1024;
 
 inline std::string format(const char *pattern, ...) {
-  char text[512];
   va_list arguments;
   va_start(arguments, pattern);
-  vsnprintf(text, sizeof text, pattern, arguments);
+  const std::string text = getp_hip::formatted(pattern, arguments);
   va_end(arguments);
   return text;
 }

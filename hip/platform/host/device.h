@@ -30,11 +30,11 @@ struct Options {
 
 inline Options &options() {
   static Options options = [] {
-    using getp_hip::environment_number, getp_hip::environment_flag;
+    using getp_hip::environment_number, getp_hip::environment_flag, getp_hip::environment_bytes;
     Options o;
     const size_t machine = (size_t)sysconf(_SC_PHYS_PAGES) * (size_t)sysconf(_SC_PAGE_SIZE);
     o.devices = (int)environment_number("GETP_HOST_DEVICES", 1, 1, 64);
-    o.memory = environment_number("GETP_HOST_MEMORY", machine, 1, SIZE_MAX);
+    o.memory = environment_bytes("GETP_HOST_MEMORY", machine);
     o.wave = (int)environment_number("GETP_HOST_WAVE", 64, 32, 64, "32 or 64");
     if (o.wave != 32 && o.wave != 64) getp_hip::fail("GETP_HOST_WAVE=%d: expected 32 or 64", o.wave);
     o.wmma = environment_flag("GETP_HOST_WMMA", "1 (the tile layout of WMMA) or 0 (that of mma.sync)");

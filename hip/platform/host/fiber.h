@@ -109,7 +109,6 @@ getp_fiber_entry:
 .size getp_fiber_entry, .-getp_fiber_entry
 )");
 #endif
-#else
 #endif  // GETP_UCONTEXT
 
 // A stack and where to go on. `stack` is null for the fiber that stands for the worker thread itself.
@@ -179,7 +178,7 @@ inline void make_fiber(Fiber &fiber, size_t number, FiberMain main) {
     void *memory =
         mmap(nullptr, kStackBytes + kPage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (memory == MAP_FAILED || mprotect(memory, kPage, PROT_NONE) != 0)
-      getp_hip::fail("host back end: no memory for the stack of a simulated thread");
+      getp_hip::fail_program("host back end: no memory for the stack of a simulated thread");
     fiber.stack = (char *)memory + kPage;
     fiber.stack_bytes = kStackBytes - number * 320 % kPage;
   }
