@@ -92,7 +92,10 @@ struct Launch {
 struct Worker {
   Workgroup group;
   struct Registers {  // of one wave; how many rows the last kernel could have changed
-    std::unique_ptr<uint32_t[]> rows;
+    struct alignas(64) Row {
+      uint32_t lane[kLanes];
+    };
+    std::unique_ptr<Row[]> rows = std::make_unique<Row[]>(kRows);
     int vgprs = 256, agprs = 256;
   };
   std::vector<Registers> registers;
@@ -103,6 +106,7 @@ struct Worker {
 
   void run(Launch &launch, uint64_t index);
   void start_wave(Launch &launch, Wave &wave, int number);
+  template <bool Counting>
   void run_waves(Launch &launch);
 };
 
@@ -121,7 +125,7 @@ void Worker::start_wave(Launch &launch, Wave &wave, int number) {
   wave.pc = &launch.text->ops[size_t(launch.text->index_of(launch.kernel->entry))];
   wave.scratch = wave.scratch_end =
       launch.scratch_bytes ? uint64_t(scratch) + uint64_t(number) * launch.scratch_bytes * uint64_t(size) : 0;
-  wave.v = reinterpret_cast<uint32_t(*)[kLanes]>(registers[size_t(number)].rows.get());
+  wave.v = &registers[size_t(number)].rows[0].lane;
 
   // Nothing is zero at the start: a register that is read before it is written shows itself. Rows above the kernel's
   // own are poison already, unless a larger kernel used them before.
@@ -190,10 +194,10 @@ void Worker::start_wave(Launch &launch, Wave &wave, int number) {
   wave.set_exec(exec);
 }
 
+template <bool Counting>
 void Worker::run_waves(Launch &launch) {
   // Long enough that switching costs nothing, short enough that waves which wait for each other get on.
   constexpr int kSlice = 200000;
-  Counts &mine = counts;
   std::vector<int> order(group.waves.size());
   for (size_t i = 0; i < order.size(); i++) order[i] = int(i);
   for (;;) {
@@ -208,8 +212,10 @@ void Worker::run_waves(Launch &launch) {
         for (int left = launch.seed ? 1 + int(random() % 64) : kSlice; left; left--) {
           const Op &op = *pc;
           wave.next = pc + 1;
-          mine.instructions[int(op.kind)]++;
-          mine.lanes[int(op.kind)] += uint64_t(wave.active);
+          if (Counting) {
+            counts.instructions[int(op.kind)]++;
+            counts.lanes[int(op.kind)] += uint64_t(wave.active);
+          }
           op.run(wave, op);
           pc = wave.next;
           if (wave.stop) break;
@@ -254,14 +260,14 @@ void Worker::run(Launch &launch, uint64_t index) {
               uint32_t(index / launch.grid.x / launch.grid.y)};
   group.scratch_bytes = launch.scratch_bytes;
   group.lds.resize(launch.lds_bytes);
-  for (size_t i = 0; i < group.lds.size(); i += 4)
-    std::memcpy(&group.lds[i], &kPoison, std::min<size_t>(4, group.lds.size() - i));
+  std::fill_n(reinterpret_cast<uint32_t *>(group.lds.data()), group.lds.size() / 4, kPoison);
+  std::memcpy(group.lds.data() + group.lds.size() / 4 * 4, &kPoison, group.lds.size() % 4);
   group.lds_shadow.clear();
   group.lds_shadow.resize(launch.lds_bytes);
 
   const uint32_t threads = launch.block.x * launch.block.y * launch.block.z;
   const size_t waves = (threads + uint32_t(launch.wave_size) - 1) / uint32_t(launch.wave_size);
-  while (registers.size() < waves) registers.push_back({std::make_unique<uint32_t[]>(size_t(kRows) * kLanes)});
+  if (registers.size() < waves) registers.resize(waves);
   const uint64_t needed = uint64_t(launch.scratch_bytes) * waves * uint64_t(launch.wave_size);
   if (needed > scratch_bytes) {
     if (scratch) memory_free(scratch);
@@ -271,7 +277,7 @@ void Worker::run(Launch &launch, uint64_t index) {
   }
   group.waves.resize(waves);
   for (size_t i = 0; i < waves; i++) start_wave(launch, group.waves[i], int(i));
-  run_waves(launch);
+  counting ? run_waves<true>(launch) : run_waves<false>(launch);
   // Scratch is poison when it is allocated and between groups. At -O0 it is large, and next to nothing of it is used.
   for (const Wave &wave : group.waves)
     std::fill(reinterpret_cast<uint32_t *>(wave.scratch), reinterpret_cast<uint32_t *>(wave.scratch_end), kPoison);

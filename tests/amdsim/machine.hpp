@@ -104,15 +104,15 @@ struct LaneControl {
   uint8_t destination_unused = 0;                             // 0 zeros, 1 sign, 2 preserve
 };
 
-struct Op {
+struct alignas(64) Op {  // what most instructions need lies in the first two cache lines
   Handler run = nullptr;
-  Operand operand[7];
-  uint8_t operands = 0;
   Class kind = Class::other;
+  uint8_t operands = 0;
   bool clamp = false, returns = false /* glc, sc0 */, offset_in_register = false, index_in_register = false;
   uint8_t op_sel = 0, op_sel_hi = 0xff, neg_lo = 0, neg_hi = 0;
   uint8_t cbsz = 0, abid = 0, blgp = 0;
   uint8_t bytes = 0;  // length of the encoding
+  Operand operand[7];
   int32_t offset = 0, offset0 = 0, offset1 = 0;
   int32_t target = -1;                 // branches: index of the instruction
   uint32_t immediate = 0;              // s_waitcnt, hwreg, swizzle…

@@ -62,8 +62,8 @@ inline bool memory_valid(uint64_t address, uint32_t bytes) {
   return (last & 7) < memory_shadow[last >> 3];
 }
 
-// Whether every byte of a region is in live blocks; false also where it ends with a part of 8 bytes. One look instead of
-// one for each access to it.
+// Whether every byte of a region is in live blocks; false also where only a part of the last 8 bytes is. One look
+// instead of one for each access to it.
 inline bool memory_all_valid(uint64_t address, uint64_t bytes) {
   const uint64_t offset = address - memory_base;
   if (offset >= memory_size || bytes > memory_size - offset) return false;

@@ -11,6 +11,9 @@
 #include "fault.hpp"
 
 namespace amdsim {
+
+const bool counting = std::getenv("AMDSIM_REPORT") != nullptr;
+
 namespace {
 
 // Seconds that each resource is busy at least, were it never idle and the others free.

@@ -5,6 +5,9 @@
 
 namespace amdsim {
 
+// AMDSIM_REPORT is set: instructions, memory segments of each access and LDS cycles are counted.
+extern const bool counting;
+
 // Adds one launch that took the simulator `seconds`. Thread-safe.
 void report_launch(const Kernel &kernel, uint64_t groups, uint64_t waves_per_group, const Counts &counts,
                    double seconds);

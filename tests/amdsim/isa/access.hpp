@@ -1,6 +1,6 @@
-// Accesses to global memory, LDS and scratch, with the checks of the sanitizer: of one lane, and of a whole wave at once.
-// A check of a whole wave says yes only where the checks of its lanes would; where it does not, they are asked one by
-// one, which finds the first that is wrong, if any is.
+// Accesses to global memory, LDS and scratch, with the checks of the sanitizer: of one lane, and of a whole wave at
+// once. A check of a whole wave says yes only where the checks of its lanes would; where it does not, they are asked
+// one by one, which finds the first that is wrong, if any is.
 #pragma once
 #include "isa.hpp"
 
@@ -8,8 +8,6 @@ namespace amdsim {
 
 // AMDSIM_UNALIGNED=1: words at odd addresses are allowed, as ROCm configures the hardware.
 extern const bool allow_unaligned;
-// AMDSIM_REPORT is set: the memory segments of each access are counted.
-extern const bool count_segments;
 
 void global_fault
     [[noreturn]] (const Wave &w, const Op &op, int lane, uint64_t address, uint32_t bytes, const char *what);
@@ -115,7 +113,7 @@ void check_lds_lanes(Wave &w, const Op &op, const uint32_t *address) {
     if (w.mask[l]) check_lds(w, op, l, address[l], Bytes, !Write, Write, false);
 }
 
-// The same for global memory: one look at all that lies between the lowest and the highest address, if that is not much.
+// The same for global memory: one look at all that lies between the lowest and the highest address, if that is little.
 template <int Bytes>
 void check_global_lanes(const Wave &w, const Op &op, const uint64_t *address, const char *what) {
   const int size = w.size;
@@ -177,16 +175,6 @@ void move_scratch_rows(Wave &w, uint64_t address, int row) {
     auto *memory = reinterpret_cast<uint32_t *>(address) + i * w.size;
     Write ? write_masked(w, memory, w.v[row + i]) : write_masked(w, w.v[row + i], memory);
   }
-}
-
-// Whether that is so for all active lanes and in bounds.
-template <int Bytes>
-bool scratch_is_rows(const Wave &w, const uint64_t *offset) {
-  if (Bytes % 4 || !w.exec()) return false;
-  const uint32_t first = uint32_t(offset[std::countr_zero(w.exec())]);
-  uint32_t differences = 0;
-  for (int l = 0; l < w.size; l++) differences |= (uint32_t(offset[l]) ^ first) & w.mask[l];
-  return !differences && first % 4 == 0 && uint64_t(first) + Bytes <= w.group->scratch_bytes;
 }
 
 enum class Space { global, lds, scratch };
@@ -267,7 +255,7 @@ void get_register(const Wave &w, int row, int lane, uint32_t *data) {
   if (High) data[0] >>= 16;
 }
 
-// Between registers and what At(lane) points to, which has been checked. The addresses may be in the rows that are loaded.
+// Between registers and what at(lane) points to, which has been checked.
 template <int Bytes, Part P, class At>
 void load_lanes(Wave &w, int row, At at) {
   for (int l = 0, size = w.size; l < size; l++) {

@@ -8,14 +8,6 @@ uint32_t scalar_or_constant(const Wave &w, const Operand &operand) {
   return operand.kind == Operand::constant ? uint32_t(operand.bits) : w.read_scalar(operand.index);
 }
 
-// A vector operand's row; scalars and constants are spread into `buffer`.
-const uint32_t *row_of(const Wave &w, const Operand &operand, uint32_t *buffer) {
-  if (operand.kind == Operand::vector) return w.v[operand.index];
-  const uint32_t word = scalar_or_constant(w, operand);
-  for (int l = 0; l < kLanes; l++) buffer[l] = word;
-  return buffer;
-}
-
 void readlane(Wave &w, const Op &op) {
   const int lane = int(scalar_or_constant(w, op.operand[2])) & (w.size - 1);
   w.write_scalar(op.operand[0].index, w.v[op.operand[1].index][lane]);
@@ -30,12 +22,12 @@ void readfirstlane(Wave &w, const Op &op) {
   const uint64_t exec = w.exec();
   const int lane = exec ? std::countr_zero(exec) : 0;
   uint32_t buffer[kLanes];
-  w.write_scalar(op.operand[0].index, row_of(w, op.operand[1], buffer)[lane]);
+  w.write_scalar(op.operand[0].index, row_of(w, op.operand[1], 0, buffer)[lane]);
 }
 
 void mbcnt(Wave &w, const Op &op, int from) {
   uint32_t first[kLanes], second[kLanes], out[kLanes];
-  const uint32_t *mask = row_of(w, op.operand[1], first), *base = row_of(w, op.operand[2], second);
+  const uint32_t *mask = row_of(w, op.operand[1], 0, first), *base = row_of(w, op.operand[2], 0, second);
   for (int l = 0; l < w.size; l++) {
     const uint64_t below = (1ull << l) - 1;
     out[l] = base[l] + uint32_t(std::popcount(mask[l] & uint32_t(below >> from)));

@@ -182,11 +182,21 @@ inline void write_mask(Wave &w, const Operand &operand, uint64_t value) {
   }
 }
 
+// A row of one word a lane: the operand's register, or `buffer` filled with its scalar or constant. `word`: of several.
+inline const uint32_t *row_of(const Wave &w, const Operand &operand, int word, uint32_t *buffer) {
+  if (operand.kind == Operand::vector) return w.v[operand.index + word];
+  const uint32_t value =
+      operand.kind == Operand::constant ? uint32_t(operand.bits) : w.read_scalar(operand.index + word);
+  std::fill_n(buffer, kLanes, value);
+  return buffer;
+}
+
 // The 32-bit words of one operand, a word a lane; low and, for 64-bit types, high.
 template <class T>
 struct Source {
   const uint32_t *low, *high = nullptr;
   alignas(64) uint32_t buffer[sizeof(T) == 8 ? 2 : 1][kLanes];
+  Source() {}  // a std::tuple would fill the buffer with zeros
 
   template <int W>
   void load(const Wave &w, const Op &op, const Operand &operand, int place) {
@@ -259,6 +269,7 @@ struct Source {
 template <>
 struct Source<LaneBit> {
   alignas(64) uint32_t bits[kLanes];
+  Source() {}
   template <int W>
   void load(const Wave &w, const Op &, const Operand &operand, int) {
     spread_bits(read_mask(w, operand), bits);
@@ -272,6 +283,7 @@ struct Source<LaneBit> {
 template <int W>
 inline void write_masked(const Wave &w, uint32_t *to, const uint32_t *values) {
   const uint32_t *mask = w.mask;
+#pragma GCC ivdep
   for (int l = 0; l < W; l++) to[l] = (values[l] & mask[l]) | (to[l] & ~mask[l]);
 }
 
@@ -346,14 +358,11 @@ struct VectorRun {
     const uint32_t round = std::is_same_v<T, float> ? w.mode & 3 : w.mode >> 2 & 3;
     {
       const Rounding rounding(is_float<T> ? round : 0);
-      for (int l = 0; l < W; l++) {
-        if constexpr (Result<R>::mask) {
-          const R r = F{}(std::get<I>(sources)[l]...);
-          out[l] = r.value;
-          bits[l] = r.bit;
-        } else {
-          out[l] = F{}(std::get<I>(sources)[l]...);
-        }
+      if constexpr (Result<R>::mask) {  // two loops, for one is not turned into vector code
+        for (int l = 0; l < W; l++) out[l] = F{}(std::get<I>(sources)[l]...).value;
+        for (int l = 0; l < W; l++) bits[l] = F{}(std::get<I>(sources)[l]...).bit;
+      } else {
+        for (int l = 0; l < W; l++) out[l] = F{}(std::get<I>(sources)[l]...);
       }
       // The output multiplier (mul:2) has no effect where MODE.IEEE is set, which HIP sets.
       if constexpr (is_float<T>)

@@ -1,4 +1,5 @@
 // LDS instructions (ds_…), with bank conflicts counted and races found.
+#include "../report.hpp"
 #include "access.hpp"
 
 namespace amdsim {
@@ -45,7 +46,7 @@ template <int Bytes, Part P>
 void load(Wave &w, const Op &op) {
   uint32_t address[kLanes];
   for (int l = 0; l < w.size; l++) address[l] = w.v[op.operand[1].index][l] + uint32_t(op.offset);
-  if (count_segments) count_banks(w, address, Bytes);
+  if (counting) count_banks(w, address, Bytes);
   load_lds<Bytes, P>(w, op, op.operand[0].index, address);
 }
 
@@ -53,7 +54,7 @@ template <int Bytes, bool High>
 void store(Wave &w, const Op &op) {
   uint32_t address[kLanes];
   for (int l = 0; l < w.size; l++) address[l] = w.v[op.operand[0].index][l] + uint32_t(op.offset);
-  if (count_segments) count_banks(w, address, Bytes);
+  if (counting) count_banks(w, address, Bytes);
   store_lds<Bytes, High>(w, op, op.operand[1].index, address);
 }
 
@@ -75,7 +76,7 @@ void load2(Wave &w, const Op &op) {
     address[1][l] = base + uint32_t(op.offset1) * Bytes * Stride;
   }
   for (int i = 0; i < 2; i++)
-    if (count_segments) count_banks(w, address[i], Bytes);
+    if (counting) count_banks(w, address[i], Bytes);
   check_both<Bytes, false>(w, op, address);
   const uint8_t *lds = w.group->lds.data();
   for (int i = 0; i < 2; i++)
@@ -91,7 +92,7 @@ void store2(Wave &w, const Op &op) {
     address[1][l] = base + uint32_t(op.offset1) * Bytes * Stride;
   }
   for (int i = 0; i < 2; i++)
-    if (count_segments) count_banks(w, address[i], Bytes);
+    if (counting) count_banks(w, address[i], Bytes);
   check_both<Bytes, true>(w, op, address);
   for (int l = 0; l < w.size; l++)
     for (int i = 0; i < 2; i++) {

@@ -25,8 +25,9 @@ const Row kTable[] = {
 
 enum class Type { fp64, fp32, xf32, fp16, bf16, fp8, bf8, int8, int4, int32 };
 
-// Where the elements of a matrix lie, in [block][row][column]: words from the operand's first register on, counted through
-// its rows of kLanes, and bits from `shift` on. Flat lists, so that reading a matrix is one loop of vector code.
+// Where the elements of a matrix lie, in [block][row][column]: words from the operand's first register on, counted
+// through its rows of kLanes, and bits from `shift` on. Flat lists, so that reading a matrix is one loop of vector
+// code.
 struct Layout {
   std::vector<uint32_t> word, shift;
 };
@@ -313,8 +314,8 @@ Floats flushed_all(Floats x) {
   return reinterpret_cast<Floats>(bits & (Bits((bits & 0x7f800000) != 0) | INT32_MIN));
 }
 
-// C columns of one row of D, in place of C's. A row of B is N long; A and B are floats, or doubles where sums of products
-// are exact.
+// C columns of one row of D, in place of C's. A row of B is N long. A and B are floats, or doubles where products are
+// exact.
 template <Order O, int C, int N, class T>
 void multiply_row(const T *a, const T *b, float *d, int K, int group) {
   using Row = Pack<float, C>;

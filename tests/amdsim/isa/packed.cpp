@@ -31,14 +31,9 @@ uint16_t half_bits(T value) {
 
 template <class F, int N, class T>
 void run_packed16(Wave &w, const Op &op) {
-  uint32_t words[N][kLanes];
-  for (int i = 0; i < N; i++) {
-    const Operand &operand = op.operand[1 + i];
-    for (int l = 0; l < w.size; l++)
-      words[i][l] = operand.kind == Operand::vector     ? w.v[operand.index][l]
-                    : operand.kind == Operand::constant ? uint32_t(operand.bits)
-                                                        : w.read_scalar(operand.index);
-  }
+  uint32_t buffer[N][kLanes];
+  const uint32_t *words[N];
+  for (int i = 0; i < N; i++) words[i] = row_of(w, op.operand[1 + i], 0, buffer[i]);
   const Rounding rounding(std::is_same_v<T, Half> ? w.mode >> 2 & 3 : 0);
   uint32_t out[kLanes];
   for (int l = 0; l < w.size; l++) {
@@ -109,21 +104,15 @@ void refuse_other_modes(const Wave &w, const Op &op) {
 template <class F, int N, int W>
 void run_packed32(Wave &w, const Op &op) {
   refuse_other_modes(w, op);
-  alignas(64) uint32_t out[2][kLanes];
+  alignas(64) uint32_t out[2][kLanes], buffer[kLanes];
   alignas(64) float x[3][kLanes];
   for (int half = 0; half < 2; half++) {
     for (int i = 0; i < N; i++) {
       const Operand &operand = op.operand[1 + i];
       const bool high = (half ? op.op_sel_hi : op.op_sel) >> i & 1;
       const uint32_t flip = (half ? op.neg_hi : op.neg_lo) >> i & 1 ? 0x80000000u : 0;
-      if (operand.kind == Operand::vector) {
-        const uint32_t *from = w.v[operand.index + high];
-        for (int l = 0; l < W; l++) x[i][l] = std::bit_cast<float>(from[l] ^ flip);
-      } else {
-        const uint32_t word =
-            operand.kind == Operand::constant ? uint32_t(operand.bits) : w.read_scalar(operand.index + high);
-        for (int l = 0; l < W; l++) x[i][l] = std::bit_cast<float>(word ^ flip);
-      }
+      const uint32_t *from = row_of(w, operand, high, buffer);
+      for (int l = 0; l < W; l++) x[i][l] = std::bit_cast<float>(from[l] ^ flip);
     }
     for (int l = 0; l < W; l++) {
       float r = F{}(x[0][l], x[1][l], N > 2 ? x[2][l] : 0.0f);
@@ -159,15 +148,9 @@ void packed32(const std::string &name, F) {
 }
 
 void run_pk_mov(Wave &w, const Op &op) {
-  alignas(64) uint32_t out[2][kLanes];
-  for (int half = 0; half < 2; half++) {
-    const Operand &operand = op.operand[1 + half];
-    const bool high = op.op_sel >> half & 1;
-    for (int l = 0; l < 64; l++)
-      out[half][l] = operand.kind == Operand::vector     ? w.v[operand.index + high][l]
-                     : operand.kind == Operand::constant ? uint32_t(operand.bits)
-                                                         : w.read_scalar(operand.index + high);
-  }
+  alignas(64) uint32_t out[2][kLanes], buffer[kLanes];
+  for (int half = 0; half < 2; half++)
+    std::copy_n(row_of(w, op.operand[1 + half], op.op_sel >> half & 1, buffer), kLanes, out[half]);
   write_row<64>(w, op.operand[0].index, out[0]);
   write_row<64>(w, op.operand[0].index + 1, out[1]);
 }

@@ -617,10 +617,11 @@ void define_integer() {
   vector("v_subrev_co_u32", [](u32 a, u32 b) { return WithMask<u32>{b - a, b < a}; });
   for (const char *name : {"v_addc_co_u32", "v_add_co_ci_u32"})
     vector(name, [](u32 a, u32 b, LaneBit c) {
-      return WithMask<u32>{a + b + c.bit, bool((u64(a) + b + c.bit) >> 32)};
+      const u32 sum = a + b, all = sum + c.bit;
+      return WithMask<u32>{all, bool((sum < a) | (all < sum))};
     });
   for (const char *name : {"v_subb_co_u32", "v_sub_co_ci_u32"})
-    vector(name, [](u32 a, u32 b, LaneBit c) { return WithMask<u32>{a - b - c.bit, u64(b) + c.bit > a}; });
+    vector(name, [](u32 a, u32 b, LaneBit c) { return WithMask<u32>{a - b - c.bit, bool((b > a) | (a - b < c.bit))}; });
   for (const char *name : {"v_subbrev_co_u32", "v_subrev_co_ci_u32"})
     vector(name, [](u32 a, u32 b, LaneBit c) { return WithMask<u32>{b - a - c.bit, u64(a) + c.bit > b}; });
   vector("v_min_u32", [](u32 a, u32 b) { return minimum(a, b); });

@@ -7,7 +7,6 @@
 namespace amdsim {
 
 const bool allow_unaligned = std::getenv("AMDSIM_UNALIGNED") && *std::getenv("AMDSIM_UNALIGNED") == '1';
-const bool count_segments = std::getenv("AMDSIM_REPORT") != nullptr;
 
 void global_fault(const Wave &w, const Op &op, int lane, uint64_t address, uint32_t bytes, const char *what) {
   if (address >> 32 == kHostcallAperture)
@@ -89,15 +88,14 @@ Space addresses(Wave &w, const Op &op, int place, int scalar_place, uint64_t *ou
       fault_at(w, op, -1, "buffers with an index or a stride are not implemented");
     const bool swizzle = d[1] >> 31, add_lane = d[3] >> 23 & 1;
     const uint32_t element = 2u << (d[3] >> 19 & 3), index_stride = 8u << (d[3] >> 21 & 3);
+    if (swizzle && (!add_lane || element != 4 || index_stride != uint32_t(w.size)))
+      fault_at(w, op, 0, "this swizzle of a buffer is not implemented");
     for (int l = 0; l < w.size; l++) {
       const uint32_t at = uint32_t(op.offset) + (op.offset_in_register ? w.v[vector.index][l] : 0);
-      if (!swizzle) {
+      if (swizzle)
+        out[l] = base + uint64_t(at / 4) * 4u * uint32_t(w.size) + uint32_t(l) * 4 + at % 4;
+      else
         out[l] = at < d[2] ? base + at : kOutOfBuffer;
-        continue;
-      }
-      if (!add_lane || element != 4 || index_stride != uint32_t(w.size))
-        fault_at(w, op, l, "this swizzle of a buffer is not implemented");
-      out[l] = base + uint64_t(at / element) * element * index_stride + uint32_t(l) * element + at % element;
     }
   }
   return Space::global;
@@ -141,57 +139,54 @@ void move_lane(Wave &w, const Op &op, Space space, int l, uint64_t address, uint
     read_memory(w, op, space, l, address, Bytes, data);
 }
 
-// Where the active lanes' accesses can be done together: the space that all of them are in, or lanes' own scratch that lies
-// in rows from `scratch` on. `several`: one lane after the other.
+// How the active lanes' accesses can be done together: all of them in one space, or in rows of their scratch, which
+// begin at `scratch`. `several`: one lane after the other.
 struct Together {
-  enum { global, lds, rows, several } where;
+  enum { global, lds, rows, several } how;
   uint64_t scratch = 0;
 };
 
 template <Form F, int Bytes>
 Together together(const Wave &w, const uint64_t *address) {
   if constexpr (F == Form::global) return {Together::global};
+  if (!w.exec()) return {Together::several};
   if constexpr (F == Form::buffer) {
     // The descriptor of private memory puts the lanes' words side by side.
     uint64_t differences = address[0] & 3;
     for (int l = 0; l < w.size; l++) differences |= address[l] ^ (address[0] + 4u * uint32_t(l));
-    const uint64_t row = 4u * uint32_t(w.size);
-    if (Bytes % 4 || differences || !in_own_scratch(w, address[0]) ||
-        !in_own_scratch(w, address[0] + row * (Bytes / 4) - 1))
-      return {Together::several};
-    return {Together::rows, address[0]};
+    const uint64_t last = address[0] + Bytes / 4 * 4u * uint32_t(w.size) - 1;
+    const bool rows = Bytes % 4 == 0 && !differences && in_own_scratch(w, address[0]) && in_own_scratch(w, last);
+    return {rows ? Together::rows : Together::several, address[0]};
   }
-  if constexpr (F == Form::flat) {
-    uint32_t shared = 0, own = 0, other = 0;
-    for (int l = 0; l < w.size; l++) {
-      const uint32_t high = uint32_t(address[l] >> 32), mask = w.mask[l];
-      shared |= high == kSharedAperture ? mask : 0;
-      own |= high == kPrivateAperture ? mask : 0;
-      other |= high != kSharedAperture && high != kPrivateAperture ? mask : 0;
-    }
-    if (!shared && !own) return {Together::global};
-    if (!own && !other) return {Together::lds};
-    if (shared || other) return {Together::several};
+  const uint64_t first = address[std::countr_zero(w.exec())];
+  uint64_t differences = 0;
+  for (int l = 0; l < w.size; l++) differences |= (address[l] ^ first) & uint64_t(int64_t(int32_t(w.mask[l])));
+  const uint32_t offset = uint32_t(first);
+  const Space space = F == Form::scratch ? Space::scratch : space_of_flat(first);
+  if (space == Space::scratch) {
+    const bool rows =
+        Bytes % 4 == 0 && !differences && offset % 4 == 0 && uint64_t(offset) + Bytes <= w.group->scratch_bytes;
+    return {rows ? Together::rows : Together::several, scratch_address(w, 0, offset)};
   }
-  if (!scratch_is_rows<Bytes>(w, address)) return {Together::several};
-  return {Together::rows, scratch_address(w, 0, uint32_t(address[std::countr_zero(w.exec())]))};
+  if (differences >> 32) return {Together::several};
+  return {space == Space::lds ? Together::lds : Together::global};
 }
 
 template <Form F, int Bytes, Part P>
 void load(Wave &w, const Op &op) {
   uint64_t address[kLanes];
   const Space space = addresses<F>(w, op, 1, 2, address);
-  if (count_segments && F != Form::scratch && F != Form::buffer) count_access(w, address, Bytes, false);
+  if (counting && F != Form::scratch && F != Form::buffer) count_access(w, address, Bytes, false);
   const int row = op.operand[0].index;
   const Together at = together<F, Bytes>(w, address);
-  if (at.where == Together::global) {
+  if (at.how == Together::global) {
     check_global_lanes<Bytes>(w, op, address, "read");
     load_lanes<Bytes, P>(w, row, [&](int l) { return reinterpret_cast<const void *>(address[l]); });
-  } else if (at.where == Together::lds) {
+  } else if (at.how == Together::lds) {
     uint32_t low[kLanes];
     std::copy_n(address, kLanes, low);
     load_lds<Bytes, P>(w, op, row, low);
-  } else if (at.where == Together::rows) {
+  } else if (at.how == Together::rows) {
     move_scratch_rows<Bytes, false>(w, at.scratch, row);
   } else {
     for (int l = 0; l < w.size; l++) {
@@ -209,17 +204,17 @@ void store(Wave &w, const Op &op) {
   // Buffer stores name the data first, the others the address.
   constexpr int address_place = F == Form::buffer ? 1 : 0, data_place = F == Form::buffer ? 0 : 1;
   const Space space = addresses<F>(w, op, address_place, 2, address);
-  if (count_segments && F != Form::scratch && F != Form::buffer) count_access(w, address, Bytes, true);
+  if (counting && F != Form::scratch && F != Form::buffer) count_access(w, address, Bytes, true);
   const int row = op.operand[data_place].index;
   const Together at = together<F, Bytes>(w, address);
-  if (at.where == Together::global) {
+  if (at.how == Together::global) {
     check_global_lanes<Bytes>(w, op, address, "write");
     store_lanes<Bytes, High>(w, row, [&](int l) { return reinterpret_cast<void *>(address[l]); });
-  } else if (at.where == Together::lds) {
+  } else if (at.how == Together::lds) {
     uint32_t low[kLanes];
     std::copy_n(address, kLanes, low);
     store_lds<Bytes, High>(w, op, row, low);
-  } else if (at.where == Together::rows) {
+  } else if (at.how == Together::rows) {
     move_scratch_rows<Bytes, true>(w, at.scratch, row);
   } else {
     for (int l = 0; l < w.size; l++) {
@@ -238,7 +233,7 @@ void atomic(Wave &w, const Op &op) {
   uint64_t address[kLanes] = {};
   const int first = op.returns ? 1 : 0;
   const Space space = addresses<Fm>(w, op, first, first + 2, address);
-  if (count_segments) count_access(w, address, sizeof(T), true);
+  if (counting) count_access(w, address, sizeof(T), true);
   const Operand &source = op.operand[first + 1];
   using B = std::conditional_t<sizeof(T) == 8, uint64_t, uint32_t>;
   const auto word = [&](int at, int l) {
