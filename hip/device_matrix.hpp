@@ -4,39 +4,52 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <memory>
 #include <vector>
 
 #include "bf16.hpp"
 #include "fp16.hpp"
 #include "hip_utils.h"
+#include "mxfp4.hpp"
 
 namespace getp_hip {
 
-enum class MatrixForm { kFp32, kFp16 };
+enum class MatrixForm { kFp32, kFp16, kMxfp4 };
 
-// `count` matrices of d rows of n values, one behind the other. Either FP16 times a power of two for each row, for
-// matrix cores, where that is exact (as it is for what BF16 holds: 8 bits of mantissa fit into 11); or the values
-// themselves. Values under 2^-28 of their row's largest may become zero in FP16: the matrix cores of gfx90a would flush
-// them.
+// Rows of a matrix on the host, packed while their form was looked for, until they are on the devices.
+struct PackedMatrix {
+  std::vector<uint4> units;   // as DeviceMatrix::d_units
+  std::vector<float> scales;  // (count, d)
+};
+
+// `count` matrices of d rows of n values, one behind the other. For matrix cores either packed in MXFP4, where the values
+// are of that form, or in FP16, each with a power of two for each row, where that is exact (as it is for what BF16 holds:
+// 8 bits of mantissa fit into 11); else the values themselves. Values under 2^-28 of their row's largest may become zero
+// in FP16: the matrix cores of gfx90a would flush them.
 //
 // FP16 values lie in tiles of 16 rows and 32 values (1 KB, in the order of MatrixTile), strips of 16 rows one behind
-// the other; zeros fill the last tiles.
+// the other; zeros fill the last tiles. MXFP4: mxfp4.hpp, with the same products to the bit.
 struct DeviceMatrix {
-  fp16 *d_values = nullptr;   // (count, padded_d(), padded_n()), or null
-  float *d_scales = nullptr;  // (count, d): value = d_values * d_scales
+  uint4 *d_units = nullptr;   // (unit_count()) strips, in units of 16 bytes, or null
+  float *d_scales = nullptr;  // (count, d): a power of two by which d_units' values are multiplied
   float *d_exact = nullptr;   // (count, d, n), or null
   bool rounded = false;       // values are rounded to BF16 first
   MatrixForm form = MatrixForm::kFp32;
   int d = 0, n = 0;
   size_t count = 0;
+  std::shared_ptr<PackedMatrix> h_packed;  // of form kMxfp4, until it is uploaded
 
   size_t rows() const { return count * d; }
-  size_t padded_d() const { return (d + 15) / 16 * 16; }
-  size_t padded_n() const { return (n + 31) / 32 * 32; }
-  size_t padded_count() const { return count * padded_d() * padded_n(); }
+  size_t strips() const { return ((size_t)d + 15) / 16; }  // of one matrix
+  size_t padded_n() const { return ((size_t)n + 31) / 32 * 32; }
+  // Units of 16 bytes of a strip.
+  size_t strip_units() const {
+    return form == MatrixForm::kMxfp4 ? Mxfp4Packer::get().strip_units(n) : padded_n() * 16 * sizeof(fp16) / 16;
+  }
+  size_t unit_count() const { return count * strips() * strip_units(); }
   size_t bytes() const {
     if (form == MatrixForm::kFp32) return rows() * n * sizeof(float);
-    return padded_count() * sizeof(fp16) + rows() * sizeof(float);
+    return unit_count() * sizeof(uint4) + rows() * sizeof(float);
   }
 
   // Sets the shape; a model has one shape for all its life.
@@ -49,15 +62,15 @@ struct DeviceMatrix {
   }
 
   void allocate() {
-    if (form == MatrixForm::kFp16) {
-      d_values = device_alloc<fp16>(padded_count());
-      d_scales = device_alloc<float>(rows());
-    } else {
+    if (form == MatrixForm::kFp32) {
       d_exact = device_alloc<float>(rows() * n);
+    } else {
+      d_units = device_alloc<uint4>(unit_count());
+      d_scales = device_alloc<float>(rows());
     }
   }
   void release() {
-    device_free(d_values, padded_count());
+    device_free(d_units, unit_count());
     device_free(d_scales, rows());
     device_free(d_exact, rows() * n);
   }

@@ -28,6 +28,8 @@
 //                        are word weight_word(output, pair); of rows: row unit_row(lane, u), quads unit_quad(lane, u, 0
 //                        and 1) of k; kOctets: the second follows the first;
 //                        kHalves: rows 0 to 7 have the first half of the units, and of Sums.values, for themselves
+//     unpack(codes, scales, word)           a unit of weights in MXFP4 as FP16: word `word` of its slot, and the word of
+//                                           scales that the slot has (tile_layouts.h)
 //     Sums.values[i]     of output output(lane, i) and row row(lane, i)
 //     multiply_add(sums, weights, rows)     all lanes of the wave; FP32 sums, k in an order of the card's own
 //   getp_set_lanes(wave, seed, wmma) host: sets wave size, lane order and tile layout for tests; elsewhere false

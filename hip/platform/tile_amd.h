@@ -3,12 +3,32 @@
 
 #include "tile_layouts.h"
 
+// The unit whose codes are word `word` of a slot: a byte of FP16 tells a magnitude and a power of two, so that the eight
+// bytes of a scale are a table, of which v_perm_b32 looks up four at a time.
+__device__ inline uint4 getp_unpack_mxfp4(unsigned codes, unsigned scales, int word) {
+#ifdef __HIP_DEVICE_COMPILE__
+  const unsigned low = 0x01fffc00u + __builtin_amdgcn_perm(0, scales, word * 0x01010100u + 0x0c);
+  const unsigned high = 0x0a080604u + __builtin_amdgcn_perm(0, scales, word * 0x01010101u);
+  const unsigned even = __builtin_amdgcn_perm(high, low, codes & 0x07070707u) | (codes << 4 & 0x80808080u);
+  const unsigned odd = __builtin_amdgcn_perm(high, low, codes >> 4 & 0x07070707u) | (codes & 0x80808080u);
+  return {__builtin_amdgcn_perm(odd, even, 0x040c000cu), __builtin_amdgcn_perm(odd, even, 0x050c010cu),
+          __builtin_amdgcn_perm(odd, even, 0x060c020cu), __builtin_amdgcn_perm(odd, even, 0x070c030cu)};
+#else
+  (void)codes, (void)scales, (void)word;  // the host's half of the compilation does not run kernels
+  return {};
+#endif
+}
+
 #if defined(__GFX11__)
 
 struct MatrixTile : TileOperands<WmmaLayout> {
   struct Sums {
     float values[kValues];
   };
+
+  __device__ static uint4 unpack(unsigned codes, unsigned scales, int word) {
+    return getp_unpack_mxfp4(codes, scales, word);
+  }
 
   __device__ static void multiply_add(Sums &sums, const Operand &weights, const Operand &rows) {
     using Halves = _Float16 __attribute__((ext_vector_type(16)));
@@ -31,6 +51,10 @@ struct MatrixTile : TileOperands<MfmaLayout> {
   struct Sums {
     float values[kValues];
   };
+
+  __device__ static uint4 unpack(unsigned codes, unsigned scales, int word) {
+    return getp_unpack_mxfp4(codes, scales, word);
+  }
 
   __device__ static void multiply_add(Sums &sums, const Operand &weights, const Operand &rows) {
 #if defined(__GFX9__)

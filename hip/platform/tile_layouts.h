@@ -17,6 +17,14 @@ struct MmaSyncLayout {
     return (pair / 8 * 32 + output % 8 * 4 + pair / 2 % 4) * 4 + pair % 2 * 2 + output / 8;
   }
   __host__ __device__ static constexpr int weight_unit(int lane, int unit) { return unit * 32 + lane; }
+  // A unit has a quad of two outputs, each of which has its scale. The magnitudes of the first's values are the nibbles of
+  // the lower half of a word of codes, as prmt takes them; the signs lie where they can stay, at the tops of bytes, or four
+  // bits below.
+  static constexpr int kPackedSteps = 2;
+  __host__ __device__ static constexpr int magnitude_bit(int i) { return i / 2 % 2 * 16 + (i / 4 * 2 + i % 2) * 4; }
+  __host__ __device__ static constexpr int sign_bit(int i) { return (i / 4 * 2 + i % 2) * 8 + (i / 2 % 2 ? 3 : 7); }
+  __host__ __device__ static constexpr int slot_scales(int slot) { return slot / 4; }
+  __host__ __device__ static constexpr int scale_byte(int word, int i) { return word / 2 * 2 + i / 2 % 2; }
   __host__ __device__ static constexpr int unit_row(int lane, int unit) { return lane / 4 + 8 * unit; }
   __host__ __device__ static constexpr int unit_quad(int lane, int, int half) { return half * 4 + lane % 4; }
   __host__ __device__ static constexpr int output(int lane, int i) { return lane / 4 + i / 2 % 2 * 8; }
@@ -31,6 +39,11 @@ struct AmdWeights {
   __host__ __device__ static constexpr int weight_word(int output, int pair) {
     return (pair / 4 * 16 + output) * 4 + pair % 4;
   }
+  static constexpr int kPackedSteps = 4;
+  __host__ __device__ static constexpr int magnitude_bit(int i) { return 4 * i; }
+  __host__ __device__ static constexpr int sign_bit(int i) { return 4 * i + 3; }
+  __host__ __device__ static constexpr int slot_scales(int slot) { return slot % 16; }
+  __host__ __device__ static constexpr int scale_byte(int word, int) { return word; }
 };
 
 // MFMA 16x16x16. Lane 16 * q + r holds row r, octet q: four k for each of two instructions.
@@ -53,10 +66,23 @@ struct WmmaLayout : AmdWeights {
   __host__ __device__ static constexpr int row(int lane, int) { return lane % 16; }
 };
 
-// What a lane holds of weights or rows.
+// What a lane holds of weights or rows; how weights in MXFP4 lie (hip/mxfp4.hpp). Those of kPackedSteps tiles of a strip are
+// a group: kSlots slots of 16 bytes, of which a word has the codes of a unit, code i of its value i: three bits of
+// magnitude at magnitude_bit(i), a sign at sign_bit(i). Behind them the scales, a word for every four slots: that of slot's
+// values is slot_scales(slot), the byte for value i of its word `word` is scale_byte(word, i).
 template <class Layout>
 struct TileOperands : Layout {
   struct Operand {
     uint4 units[Layout::kUnits];
   };
+
+  static constexpr int kStepWords = 4 / Layout::kPackedSteps;  // of a slot, of one tile
+  static constexpr int kSlots = 64 / kStepWords, kGroupUnits = kSlots + kSlots / 16;
+  __host__ __device__ static constexpr int slot_unit(int slot, int word) { return slot + word % kStepWords * kSlots; }
+  // A lane's weights are those of slots weight_unit(lane, i); its unit `unit` of step `step` is word packed_word(step,
+  // unit) of the unit / kStepWords-th.
+  static constexpr int kLaneSlots = Layout::kUnits / kStepWords;
+  __host__ __device__ static constexpr int packed_word(int step, int unit) {
+    return step * kStepWords + unit % kStepWords;
+  }
 };

@@ -48,6 +48,20 @@ struct HostTile : TileOperands<Layout> {
     Values values;
   };
 
+  // The unit whose codes are word `word` of a slot.
+  static uint4 unpack(unsigned codes, unsigned scales, int word) {
+    constexpr uint16_t kMagnitudes[8] = {0, 0x3800, 0x3c00, 0x3e00, 0x4000, 0x4200, 0x4400, 0x4600};
+    uint16_t halves[8];
+    for (int i = 0; i < 8; i++) {
+      const unsigned magnitude = codes >> Layout::magnitude_bit(i) & 7, sign = codes >> Layout::sign_bit(i) & 1;
+      const int exponent = (int)(scales >> 8 * Layout::scale_byte(word, i) & 255) / 4 - 15;
+      halves[i] = magnitude ? uint16_t(kMagnitudes[magnitude] + exponent * 1024 + sign * 0x8000) : uint16_t(0);
+    }
+    uint4 unit;
+    memcpy(&unit, halves, sizeof unit);
+    return unit;
+  }
+
   static void multiply_add(Sums &sums, const Operand &weights, const Operand &rows) {
     current_block->defer(Part{sums.values.values_, weights, rows}, [](const void *values, void *, int lanes) {
       auto *const *of_lane = (BlockRunner::Deferred *const *)values;
