@@ -307,7 +307,9 @@ def make_references(options, prompts, tokens):
                                          folder / "input.txt", "-o", folder / "references.txt", "-n", str(options.steps)],
                                         signal.SIGKILL)
             if status:
-                raise Fault(f"the CPU reference failed: {(printed.strip() or f'exit code {status}').splitlines()[-1]}")
+                lines = printed.strip().splitlines() or [f"exit code {status}"]
+                errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+                raise Fault(f"the CPU reference failed: {(errors or lines[-1:])[0]}")
             sys.stderr.write(printed)
             return read_requests(folder / "references.txt", tokens)
     except KeyboardInterrupt:
