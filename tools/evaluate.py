@@ -308,8 +308,8 @@ def make_references(options, prompts, tokens):
                                         signal.SIGKILL)
             if status:
                 lines = printed.strip().splitlines() or [f"exit code {status}"]
-                errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
-                raise Fault(f"the CPU reference failed: {(errors or lines[-1:])[0]}")
+                error = next((line for line in lines if line.startswith("error: ")), lines[-1])
+                raise Fault(f"the CPU reference failed: {error}")
             sys.stderr.write(printed)
             return read_requests(folder / "references.txt", tokens)
     except KeyboardInterrupt:
