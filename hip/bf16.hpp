@@ -29,4 +29,15 @@ __host__ __device__ inline bf16 to_bf16(float value) {
   return {(uint16_t)((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16)};
 }
 
+// Whether BF16 holds all n values.
+inline bool row_is_bf16(const float *row, int n) {
+  uint32_t lost = 0;
+  for (int i = 0; i < n; i++) {
+    uint32_t bits;
+    memcpy(&bits, row + i, sizeof bits);
+    lost |= bits & 0xffffu;
+  }
+  return lost == 0;
+}
+
 }  // namespace getp_hip

@@ -14,12 +14,12 @@
 
 namespace getp_hip {
 
-enum class MatrixForm { kFp32, kFp16, kMxfp4 };
+enum class MatrixForm { kFp32, kFp16, kMxfp4, kBf16 };
 
 // Rows of a matrix on the host, packed while their form was looked for, until they are on the devices.
 struct PackedMatrix {
-  std::vector<uint4> units;   // as DeviceMatrix::d_units
-  std::vector<float> scales;  // (count, d)
+  std::unique_ptr<uint4[]> units;  // as DeviceMatrix::d_units
+  std::vector<float> scales;       // (count, d)
 };
 
 // `count` matrices of d rows of n values, one behind the other. For matrix cores either packed in MXFP4, where the values
@@ -29,10 +29,14 @@ struct PackedMatrix {
 //
 // FP16 values lie in tiles of 16 rows and 32 values (1 KB, in the order of MatrixTile), strips of 16 rows one behind
 // the other; zeros fill the last tiles. MXFP4: mxfp4.hpp, with the same products to the bit.
+//
+// A table whose rows are only looked up lies in BF16, where that is exact, row by row; else in FP32.
 struct DeviceMatrix {
   uint4 *d_units = nullptr;   // (unit_count()) strips, in units of 16 bytes, or null
   float *d_scales = nullptr;  // (count, d): a power of two by which d_units' values are multiplied
   float *d_exact = nullptr;   // (count, d, n), or null
+  bf16 *d_bf16 = nullptr;     // (count, d, n), or null
+  bool looked_up = false;     // is never multiplied
   bool rounded = false;       // values are rounded to BF16 first
   MatrixForm form = MatrixForm::kFp32;
   int d = 0, n = 0;
@@ -44,11 +48,12 @@ struct DeviceMatrix {
   size_t padded_n() const { return ((size_t)n + 31) / 32 * 32; }
   // Units of 16 bytes of a strip.
   size_t strip_units() const {
-    return form == MatrixForm::kMxfp4 ? Mxfp4Packer::get().strip_units(n) : padded_n() * 16 * sizeof(fp16) / 16;
+    return form == MatrixForm::kMxfp4 ? mxfp4_strip_units(n) : padded_n() * 16 * sizeof(fp16) / 16;
   }
   size_t unit_count() const { return count * strips() * strip_units(); }
   size_t bytes() const {
     if (form == MatrixForm::kFp32) return rows() * n * sizeof(float);
+    if (form == MatrixForm::kBf16) return rows() * n * sizeof(bf16);
     return unit_count() * sizeof(uint4) + rows() * sizeof(float);
   }
 
@@ -61,9 +66,17 @@ struct DeviceMatrix {
     return *this;
   }
 
+  // The same for a table whose rows are looked up.
+  DeviceMatrix &shaped_table(size_t rows_of_table, size_t values_of_row) {
+    looked_up = true;
+    return shaped(1, rows_of_table, values_of_row);
+  }
+
   void allocate() {
     if (form == MatrixForm::kFp32) {
       d_exact = device_alloc<float>(rows() * n);
+    } else if (form == MatrixForm::kBf16) {
+      d_bf16 = device_alloc<bf16>(rows() * n);
     } else {
       d_units = device_alloc<uint4>(unit_count());
       d_scales = device_alloc<float>(rows());
@@ -73,6 +86,7 @@ struct DeviceMatrix {
     device_free(d_units, unit_count());
     device_free(d_scales, rows());
     device_free(d_exact, rows() * n);
+    device_free(d_bf16, rows() * n);
   }
 };
 

@@ -15,17 +15,11 @@ namespace getp_hip {
 
 constexpr int kMxfp4Group = 32;
 
-// A row as codes, a byte each: bits 0 to 2 the magnitude's number in the list above, bit 3 the sign; and a scale for each
-// group, FP16's upper byte of a power of two. value = magnitude * group's scale * row_scale.
-struct Mxfp4Row {
-  uint8_t *codes;
-  uint8_t *scales;
-  float row_scale;
-};
-
-// Writes a row of n values, a multiple of 32; false if a group is not of that form (then the rest of it is not written).
-// `rounded`: values are rounded to BF16 first. Values under 2^-28 of the row's largest become zero, as they do in FP16.
-inline bool row_to_mxfp4(Mxfp4Row &to, const float *from, int n, bool rounded) {
+// Writes a row of n values, a multiple of 32, as codes, a byte each: bits 0 to 2 the magnitude's number in the list
+// above, bit 3 the sign; and a scale for each group, the upper byte of a power of two in FP16. value = magnitude * group's
+// scale * row_scale. False if a group is not of that form. `rounded`: values are rounded to BF16 first. Values under 2^-28
+// of the row's largest become zero, as they do in FP16.
+inline bool row_to_mxfp4(uint8_t *codes, uint8_t *scales, float &row_scale, const float *from, int n, bool rounded) {
   const auto bits_of = [&](int i) {
     uint32_t bits;
     memcpy(&bits, from + i, sizeof bits);
@@ -51,7 +45,7 @@ inline bool row_to_mxfp4(Mxfp4Row &to, const float *from, int n, bool rounded) {
   float largest_value;
   memcpy(&largest_value, &row_largest, sizeof largest_value);
   const unsigned exponent = split_exponent(largest_value);
-  to.row_scale = power_of_two(254u - exponent);
+  row_scale = power_of_two(254u - exponent);
   const int shift = (int)exponent - 127;  // of exponents, to FP16's
   for (int first = 0; first < n; first += kMxfp4Group) {
     uint32_t largest = 0;
@@ -59,70 +53,82 @@ inline bool row_to_mxfp4(Mxfp4Row &to, const float *from, int n, bool rounded) {
     // Exponents of FP16 from here on. A grid finer than FP16's normal values keeps what is one of them.
     const int grid = std::max((int)(largest >> 23) - 127 + shift - 2, -14), half = (grid - 1 - shift + 127) * 2;
     const uint32_t least = (uint32_t)std::max(-14 - shift + 127, 0) << 23;
-    to.scales[first / kMxfp4Group] = largest ? (uint8_t)((grid + 15) << 2) : 0;
+    scales[first / kMxfp4Group] = largest ? (uint8_t)((grid + 15) << 2) : 0;
     for (int i = first; i < first + kMxfp4Group; i++) {
       const uint32_t bits = bits_of(i), size = bits & 0x7fffffffu;
       const int above = (int)(size >> 22) - half;
       const int code = (above == 0 ? 1 : above) | (int)(bits >> 31 << 3);
-      to.codes[i] = size == 0 || size < least ? 0 : (uint8_t)code;
+      codes[i] = size == 0 || size < least ? 0 : (uint8_t)code;
     }
   }
   return true;
 }
 
-// Packs strips of 16 rows into groups as MatrixTile has them (platform/tile_layouts.h).
+// Units of 16 bytes that a strip of 16 rows of n values takes: whole groups of MatrixTile's (platform/tile_layouts.h).
+inline size_t mxfp4_strip_units(int n) {
+  size_t units = 0;
+  with_matrix_tile([&](auto tile) {
+    using Tile = decltype(tile);
+    const size_t steps = n / kMxfp4Group;
+    units = (steps + Tile::kPackedSteps - 1) / Tile::kPackedSteps * Tile::kGroupUnits;
+  });
+  return units;
+}
+
+// Packs strips of 16 rows, n values each, into groups as MatrixTile has them.
 class Mxfp4Packer {
  public:
-  // For the device's tile.
-  Mxfp4Packer() {
+  explicit Mxfp4Packer(int n) : n_(n) {
     with_matrix_tile([&](auto tile) {
       using Tile = decltype(tile);
       steps_ = Tile::kPackedSteps;
       slots_ = Tile::kSlots;
       units_ = Tile::kGroupUnits;
+      Place of_tile[512];
+      for (int row = 0; row < 16; row++)
+        for (int k = 0; k < kMxfp4Group; k++)
+          of_tile[2 * Tile::weight_word(row, k / 2) + k % 2] = {(short)row, (short)k};
       for (int i = 0; i < 8; i++) {
         magnitude_bit_[i] = Tile::magnitude_bit(i);
         sign_bit_[i] = Tile::sign_bit(i);
       }
-      std::vector<Place> of_tile(512);
-      for (int row = 0; row < 16; row++)
-        for (int k = 0; k < kMxfp4Group; k++)
-          of_tile[2 * Tile::weight_word(row, k / 2) + k % 2] = {(short)row, (short)k};
       for (int slot = 0; slot < slots_; slot++)
         for (int word = 0; word < 4; word++)
           for (int i = 0; i < 8; i++) {
             const int step = word / Tile::kStepWords;
             Place place = of_tile[Tile::slot_unit(slot, word) * 8 + i];
-            scale_places_[place.row][step] = (short)(4 * Tile::slot_scales(slot) + Tile::scale_byte(word, i));
+            scale_places_[place.row][step] = 4 * Tile::slot_scales(slot) + Tile::scale_byte(word, i);
             place.k = (short)(place.k + step * kMxfp4Group);
             places_.push_back(place);
           }
     });
+    pitch_ = (size_t)(n / kMxfp4Group + steps_ - 1) / steps_ * steps_ * kMxfp4Group;
+    codes_.assign(16 * pitch_, 0);
+    scales_.assign(16 * pitch_ / kMxfp4Group, 0);
   }
-  // Steps of 32 k of a group.
-  int steps() const { return steps_; }
-  // Groups of a row of n values.
-  size_t groups(int n) const { return ((size_t)n / kMxfp4Group + steps_ - 1) / steps_; }
-  // Units of 16 bytes of a strip of such rows.
-  size_t strip_units(int n) const { return groups(n) * units_; }
 
-  // `codes`: 16 rows of `pitch` bytes, `scales`: 16 rows of pitch / 32, zeros where there is nothing; pitch is that of
-  // whole groups.
-  void pack(void *to, const uint8_t *codes, const uint8_t *scales, size_t pitch) const {
+  // Takes row `row` of a strip, and returns whether it is in MXFP4; see row_to_mxfp4.
+  bool take(int row, const float *from, bool rounded, float &row_scale) {
+    return row_to_mxfp4(&codes_[row * pitch_], &scales_[row * pitch_ / kMxfp4Group], row_scale, from, n_, rounded);
+  }
+  // Writes the strip, of which `rows` have been taken.
+  void write(uint4 *to, int rows) {
+    std::fill(codes_.begin() + rows * pitch_, codes_.end(), 0);
+    std::fill(scales_.begin() + rows * pitch_ / kMxfp4Group, scales_.end(), 0);
     uint8_t *group = (uint8_t *)to;
-    for (size_t first = 0; first < pitch; first += (size_t)steps_ * kMxfp4Group, group += 16 * units_) {
+    for (size_t first = 0; first < pitch_; first += (size_t)steps_ * kMxfp4Group, group += 16 * units_) {
       const Place *place = places_.data();
       for (int at = 0; at < 4 * slots_; at++, place += 8) {
         uint32_t word = 0;
         for (int i = 0; i < 8; i++) {
-          const uint32_t code = codes[(size_t)place[i].row * pitch + first + place[i].k];
+          const uint32_t code = codes_[place[i].row * pitch_ + first + place[i].k];
           word |= (code & 7) << magnitude_bit_[i] | code >> 3 << sign_bit_[i];
         }
         memcpy(group + 4 * at, &word, sizeof word);
       }
       for (int row = 0; row < 16; row++)
         for (int step = 0; step < steps_; step++)
-          group[16 * slots_ + scale_places_[row][step]] = scales[(row * pitch + first) / kMxfp4Group + step];
+          group[16 * slots_ + scale_places_[row][step]] = scales_[(row * pitch_ + first) / kMxfp4Group + step];
     }
   }
 
@@ -130,9 +136,11 @@ class Mxfp4Packer {
   struct Place {
     short row, k;
   };
-  int steps_ = 0, slots_ = 0, units_ = 0, magnitude_bit_[8], sign_bit_[8];
+  const int n_;
+  int steps_ = 0, slots_ = 0, units_ = 0, magnitude_bit_[8], sign_bit_[8], scale_places_[16][4];
   std::vector<Place> places_;  // of the codes in a group
-  short scale_places_[16][4];
+  size_t pitch_ = 0;           // values of whole groups
+  std::vector<uint8_t> codes_, scales_;
 };
 
 }  // namespace getp_hip

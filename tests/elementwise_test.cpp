@@ -48,14 +48,29 @@ INSTANTIATE_KERNEL_TEST(ElementwiseTest);
 
 TEST_P(ElementwiseTest, EmbeddingGathersRows) {
   for (int hidden : {1, 96, 257, 2880}) {
-    const std::vector<float> table = normal((size_t)50 * hidden);
+    using namespace getp_hip;
+    std::vector<float> table = normal((size_t)50 * hidden);
     const std::vector<int> tokens = {49, 0, 7, 7, 31};
-    Buffer<float> d_table(table), d_out(tokens.size() * hidden);
     Buffer<int> d_tokens(tokens);
-    getp_hip::embedding(d_out.data(), d_table.data(), d_tokens.data(), (int)tokens.size(), hidden, nullptr);
-    const std::vector<float> out = d_out.fetch();
-    for (size_t r = 0; r < tokens.size(); r++)
-      for (int i = 0; i < hidden; i++) ASSERT_EQ(out[r * hidden + i], table[(size_t)tokens[r] * hidden + i]);
+    for (MatrixForm form : {MatrixForm::kFp32, MatrixForm::kBf16}) {
+      std::vector<bf16> in_bf16;
+      for (float &value : table) {
+        in_bf16.push_back(to_bf16(value));
+        if (form == MatrixForm::kBf16) value = to_float(in_bf16.back());
+      }
+      Buffer<float> d_table(table), d_out(tokens.size() * hidden);
+      Buffer<bf16> d_bf16(in_bf16);
+      DeviceMatrix w;
+      w.shaped_table(50, hidden).form = form;
+      if (form == MatrixForm::kBf16)
+        w.d_bf16 = d_bf16.data();
+      else
+        w.d_exact = d_table.data();
+      embedding(d_out.data(), w, d_tokens.data(), (int)tokens.size(), nullptr);
+      const std::vector<float> out = d_out.fetch();
+      for (size_t r = 0; r < tokens.size(); r++)
+        for (int i = 0; i < hidden; i++) ASSERT_EQ(out[r * hidden + i], table[(size_t)tokens[r] * hidden + i]);
+    }
   }
 }
 

@@ -16,41 +16,67 @@ INSTANTIATE_KERNEL_TEST(MatmulTest);
 
 namespace {
 
-// A matrix stack on the device and, as FP32, on the host.
+// A matrix stack on the device, in MXFP4 or FP16, and, as FP32, on the host.
 struct Matrices {
-  Matrices(const std::vector<float> &values, int count, int d, int n)
-      : h(values),
-        shape(DeviceMatrix().shaped(count, d, n)),
-        values_of(shape.padded_count()),
-        scales_of((size_t)count * d) {
-    const size_t padded_n = shape.padded_n();
-    std::vector<fp16> tiles(shape.padded_count(), fp16{0}), rows(16 * padded_n, fp16{0});
+  Matrices(const std::vector<float> &values, int count, int d, int n, MatrixForm form = MatrixForm::kFp16)
+      : h(values), matrix(shaped(count, d, n, form)), units_of(matrix.unit_count()), scales_of((size_t)count * d) {
+    std::vector<uint4> units(matrix.unit_count(), uint4{});
     std::vector<float> scales((size_t)count * d);
+    const size_t padded_n = matrix.padded_n();
+    std::vector<fp16> rows(16 * padded_n, fp16{0});
+    Mxfp4Packer packer(n);
     bool exact = true;
     for (int i = 0; i < count; i++)
       for (int row = 0; row < d; row++) {
         const size_t at = (size_t)i * d + row;
         fp16 *to = rows.data() + row % 16 * padded_n;
         scales[at] = row_to_fp16(to, h.data() + at * n, n, true, exact);
+        if (form == MatrixForm::kMxfp4) {
+          float scale = 0;
+          EXPECT_TRUE(packer.take(row % 16, h.data() + at * n, true, scale)) << "row " << row;
+          EXPECT_EQ(scale, scales[at]) << "row " << row;
+        }
         for (int k = 0; k < n; k++) h[at * n + k] = to_float(to[k]) * scales[at];
-        if (row % 16 == 15 || row + 1 == d)
-          lay_out_strip(tiles.data() + (i * shape.padded_d() + row / 16 * 16) * padded_n, rows.data(), row % 16 + 1,
-                        padded_n, weight_words().data());
+        if (row % 16 != 15 && row + 1 != d) continue;
+        uint4 *strip = units.data() + (i * matrix.strips() + row / 16) * matrix.strip_units();
+        if (form == MatrixForm::kMxfp4)
+          packer.write(strip, row % 16 + 1);
+        else
+          lay_out_strip((fp16 *)strip, rows.data(), row % 16 + 1, padded_n, weight_words().data());
       }
     EXPECT_TRUE(exact);
-    copy_to_device(values_of.data(), tiles.data(), tiles.size(), nullptr);
+    copy_to_device(units_of.data(), units.data(), units.size(), nullptr);
     copy_to_device(scales_of.data(), scales.data(), scales.size(), nullptr);
     HIP_CHECK(hipDeviceSynchronize());
-    matrix = shape;
-    matrix.form = MatrixForm::kFp16;
-    matrix.d_values = values_of.data();
+    matrix.d_units = units_of.data();
     matrix.d_scales = scales_of.data();
   }
+  static DeviceMatrix shaped(int count, int d, int n, MatrixForm form) {
+    DeviceMatrix matrix;
+    matrix.shaped(count, d, n).form = form;
+    return matrix;
+  }
   std::vector<float> h;
-  DeviceMatrix shape, matrix;
-  Buffer<fp16> values_of;
+  DeviceMatrix matrix;
+  Buffer<uint4> units_of;
   Buffer<float> scales_of;
 };
+
+// Values that MXFP4 holds: groups of all sizes, some of few magnitudes, some of zeros, some so small beside their row that
+// FP16 keeps a part of them.
+std::vector<float> mxfp4_values(size_t count, std::mt19937 &random) {
+  const float magnitudes[8] = {0, 0.5f, 1, 1.5f, 2, 3, 4, 6};
+  std::vector<float> values(count);
+  for (size_t group = 0; group < count; group += kMxfp4Group) {
+    const unsigned kind = random() % 8;
+    const int exponent = kind == 0 ? -(int)(random() % 40) : -(int)(random() % 6);
+    for (size_t i = group; i < group + kMxfp4Group; i++) {
+      const unsigned code = kind == 1 ? 0 : kind == 2 ? random() % 2 : random() % 8;
+      values[i] = std::ldexp(random() % 2 ? -magnitudes[code] : magnitudes[code], exponent);
+    }
+  }
+  return values;
+}
 
 struct Split {
   Split(const std::vector<float> &x, int rows, int n, int terms)
@@ -87,7 +113,7 @@ std::vector<float> run(const Matrices &w, const Split &x, const std::vector<floa
       product.tile_rows = c.tile_rows;
       product.row_tiles = (c.rows + c.tile_rows - 1) / c.tile_rows;
     }
-    launch_matmul(matmul_arguments(out.data(), w.matrix, own_bias, x.split, of, product.row_tiles),
+    launch_matmul(matmul_arguments(out.data(), w.matrix, own_bias, x.split, of, product.row_tiles), w.matrix.form,
                   plan_product(c.card ? *c.card : card_of_test, product), x.split.terms, nullptr);
     return out.fetch();
   }
@@ -236,6 +262,84 @@ TEST_P(MatmulTest, RowsAreIndependentOfTheBatch) {
   }
 }
 
+// Both forms, in every tile of every kernel.
+TEST_P(MatmulTest, Mxfp4GivesTheBitsOfFp16) {
+  for (int n : {32, 64, 96, 224, 288, 768, 2880, 4096}) {
+    Case c = {150, n, 35};
+    const std::vector<float> values = mxfp4_values((size_t)c.d * n, random);
+    Matrices fp16_matrix(values, 1, c.d, n), packed(values, 1, c.d, n, MatrixForm::kMxfp4);
+    const std::vector<float> x = normal((size_t)c.rows * n);
+    for (int terms : {1, 2}) {
+      const Split split(x, c.rows, n, terms);
+      c.tile_rows = 16;
+      const std::vector<float> expected = run(fp16_matrix, split, {}, c);
+      for (int tile_rows : {8, 16, 32, 64, 128}) {
+        c.tile_rows = tile_rows;
+        EXPECT_EQ(run(packed, split, {}, c), expected) << terms << " terms, K " << n << ", tiles of " << tile_rows;
+      }
+    }
+  }
+}
+
+TEST_P(MatmulTest, ExpertsInMxfp4GiveTheBitsOfFp16) {
+  for (int tile_rows : {0, 16, 32, 64, 128})
+    for (int n : {96, 288}) {
+      Case c = {164, n, 37, mixed_experts(164), 4, tile_rows, true};
+      const std::vector<float> values = mxfp4_values((size_t)9 * c.d * n, random), bias = normal((size_t)9 * c.d);
+      Matrices fp16_matrix(values, 9, c.d, n), packed(values, 9, c.d, n, MatrixForm::kMxfp4);
+      const Split split(normal((size_t)c.rows / 4 * n), c.rows / 4, n, 2);
+      EXPECT_EQ(run(packed, split, bias, c), run(fp16_matrix, split, bias, c))
+          << "tiles of " << tile_rows << ", K " << n;
+    }
+}
+
+namespace {
+template <class Tile>
+__global__ void unpack_kernel(uint4 *out, const uint4 *strip, int groups) {
+  GETP_AFTER_PREVIOUS();
+  const int lane = (int)threadIdx.x;
+  for (int group = 0; group < groups; group++) {
+    Mxfp4Weights<Tile> weights;
+    weights.load(strip + group * Tile::kGroupUnits, lane);
+    for (int step = 0; step < Tile::kPackedSteps; step++) {
+      const typename Tile::Operand operand = weights.operand(step);
+      for (int u = 0; u < Tile::kUnits; u++)
+        out[(group * Tile::kPackedSteps + step) * 64 + Tile::weight_unit(lane, u)] = operand.units[u];
+    }
+  }
+}
+}  // namespace
+
+// Every code under every scale that a row can have, in each place of a strip, as the FP16 form has it.
+TEST_P(MatmulTest, UnpackingGivesTheFp16Form) {
+  const float magnitudes[8] = {0, 0.5f, 1, 1.5f, 2, 3, 4, 6};
+  const int groups = 40, n = groups * kMxfp4Group;
+  std::vector<float> values((size_t)16 * n);
+  for (int row = 0; row < 16; row++)
+    for (int group = 0; group < groups; group++)
+      for (int i = 0; i < kMxfp4Group; i++) {
+        const int code = (i + row) % 16;
+        values[row * n + group * kMxfp4Group + i] =
+            std::ldexp(code < 8 ? magnitudes[code] : -magnitudes[code - 8], row - (group + row) % groups);
+      }
+  const Matrices fp16_matrix(values, 1, 16, n), packed(values, 1, 16, n, MatrixForm::kMxfp4);
+  with_matrix_tile([&](auto tile) {
+    using Tile = decltype(tile);
+    const int packed_groups = (groups + Tile::kPackedSteps - 1) / Tile::kPackedSteps;
+    Buffer<uint4> out((size_t)packed_groups * Tile::kPackedSteps * 64);
+    HIP_LAUNCH(unpack_kernel<Tile>, dim3(1), dim3(Tile::kWave), nullptr, out.data(), packed.matrix.d_units,
+               packed_groups);
+    const std::vector<uint4> unpacked = out.fetch();
+    std::vector<uint4> expected(fp16_matrix.matrix.unit_count());
+    HIP_CHECK(
+        hipMemcpy(expected.data(), fp16_matrix.matrix.d_units, expected.size() * sizeof(uint4), hipMemcpyDeviceToHost));
+    ASSERT_GE(unpacked.size(), expected.size());
+    EXPECT_EQ(memcmp(unpacked.data(), expected.data(), expected.size() * sizeof(uint4)), 0);
+    for (size_t i = expected.size(); i < unpacked.size(); i++)
+      EXPECT_TRUE(!unpacked[i].x && !unpacked[i].y && !unpacked[i].z && !unpacked[i].w) << "past the end, unit " << i;
+  });
+}
+
 // Where a card has warpgroups: by them and by waves.
 TEST_P(MatmulTest, WarpgroupsGiveTheBitsOfWaves) {
   if (!card_of_test.warpgroups) GTEST_SKIP() << "no card with warpgroups";
@@ -331,4 +435,42 @@ TEST(RowToFp16Test, IsExactOrSaysSo) {
   EXPECT_FALSE(exact({1.0001f}));
   EXPECT_TRUE(exact({1.0001f}, true));
   EXPECT_FALSE(exact({1, NAN}));
+}
+
+// What is not MXFP4 is noticed, what is keeps its value.
+TEST(RowToMxfp4Test, IsExactOrSaysSo) {
+  const auto exact = [](std::vector<float> row, bool rounded = false) {
+    row.resize(64);
+    std::vector<uint8_t> codes(64), scales(2);
+    float row_scale = 0;
+    if (!row_to_mxfp4(codes.data(), scales.data(), row_scale, row.data(), 64, rounded)) return false;
+    const float magnitudes[8] = {0, 0.5f, 1, 1.5f, 2, 3, 4, 6};
+    for (int i = 0; i < 64; i++) {
+      const float size = magnitudes[codes[i] & 7] * to_float(fp16{(uint16_t)(scales[i / 32] << 8)}) * row_scale;
+      if (!rounded) {
+        EXPECT_EQ(codes[i] & 8 ? -size : size, row[i]) << "value " << i;
+      }
+    }
+    return true;
+  };
+  EXPECT_TRUE(exact({0, 0.5f, -1, 1.5f, -2, 3, -4, 6}));
+  EXPECT_TRUE(exact({}));
+  EXPECT_TRUE(exact({-0.0f, 3}));
+  EXPECT_TRUE(exact({0x1p-100f, 0x1.8p-98f}));
+  EXPECT_TRUE(exact({0x1p120f, 0x1.8p122f}));
+  EXPECT_TRUE(exact({0.5f, 1.5f}));   // of which 0.5 is not half of a step
+  EXPECT_TRUE(exact({1, 0.125f}));    // 4 and 0.5
+  EXPECT_FALSE(exact({1, 0.0625f}));  // one step more
+  EXPECT_FALSE(exact({1, 0.1875f}));  // 4 and 0.75
+  EXPECT_FALSE(exact({6, 5}));
+  EXPECT_FALSE(exact({6, 2.5f}));
+  EXPECT_FALSE(exact({1.0001f}));
+  EXPECT_TRUE(exact({1.0001f}, true));
+  EXPECT_FALSE(exact({1, NAN}));
+  EXPECT_FALSE(exact({INFINITY}));
+  EXPECT_FALSE(exact({3.4e38f}, true));  // infinite once rounded
+  EXPECT_FALSE(exact({0x1p-126f}));      // whose half is subnormal
+  std::vector<float> late(64);
+  late[63] = 1.25f;  // in the last group alone
+  EXPECT_FALSE(exact(late));
 }

@@ -53,7 +53,7 @@ void run_product(const StepProduct &p, int batch, int terms) {
   const int own_rows = std::min(rows, 256), own_d = std::min(p.d, 256);
   DeviceMatrix w;
   w.shaped(1, own_d, p.n).form = MatrixForm::kFp16;
-  w.d_values = zeros<fp16>(w.padded_count());
+  w.d_units = zeros<uint4>(w.unit_count());
   w.d_scales = zeros<float>(own_d);
   const SplitRows x = {zeros<fp16>((size_t)own_rows * p.n), zeros<fp16>((size_t)own_rows * p.n), zeros<float>(own_rows),
                        terms};
@@ -63,8 +63,8 @@ void run_product(const StepProduct &p, int batch, int terms) {
   Product product = {w.form, terms, p.n, own_d, plan_tile_rows(w.form, rows, p.d), 0};
   product.row_tiles = (own_rows + product.tile_rows - 1) / product.tile_rows;
   const ProductPlan plan = plan_product(current_card(), product);
-  launch_matmul(matmul_arguments(zeros<float>((size_t)own_rows * own_d), w, nullptr, x, of, product.row_tiles), plan,
-                terms, nullptr);
+  launch_matmul(matmul_arguments(zeros<float>((size_t)own_rows * own_d), w, nullptr, x, of, product.row_tiles), w.form,
+                plan, terms, nullptr);
   const size_t values = (size_t)p.n * p.d + (size_t)terms * rows * p.n;
   const size_t row_tiles = (rows + product.tile_rows - 1) / product.tile_rows;
   print(p.launches, matrices * row_tiles * ((p.d + plan.tile_outputs - 1) / plan.tile_outputs),

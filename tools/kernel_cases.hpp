@@ -55,10 +55,10 @@ class Memory {
       w.d_exact = random(w.rows() * n);
       return w;
     }
-    const std::vector<float> &values = normal_values(w.padded_count());
+    const std::vector<float> &values = normal_values(w.unit_count() * 8);
     for (size_t i = weights_.size(); i < values.size(); i++)
       weights_.push_back(to_fp16(to_float(to_bf16(values[i])) * 4096));
-    w.d_values = filled(w.padded_count(), weights_);
+    w.d_units = (uint4 *)filled(w.unit_count() * 8, weights_);
     w.d_scales = filled(w.rows(), std::vector<float>(1024, 1.0f / (1 << 18)));  // 4096 comes off, and about sqrt(n)
     return w;
   }
@@ -285,10 +285,11 @@ inline Work embedding_work(const Setting &at) {
   std::vector<int> tokens(at.rows);
   std::iota(tokens.begin(), tokens.end(), 0);
   std::shuffle(tokens.begin(), tokens.end(), std::mt19937(3));
-  const float *d_table = at.memory.random((size_t)at.rows * hidden);
+  DeviceMatrix table;
+  table.shaped_table(at.rows, hidden).d_exact = at.memory.random((size_t)at.rows * hidden);
   const int *d_tokens = at.memory.copied(tokens);
   float *d_out = at.memory.room<float>((size_t)at.rows * hidden);
-  return {2 * kFloat * at.rows * hidden, 0, [=] { embedding(d_out, d_table, d_tokens, at.rows, hidden, at.stream); }};
+  return {2 * kFloat * at.rows * hidden, 0, [=] { embedding(d_out, table, d_tokens, at.rows, at.stream); }};
 }
 
 inline Work argmax_work(const Setting &at) {

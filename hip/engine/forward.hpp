@@ -34,7 +34,7 @@ class ForwardPass {
 
   // Copies the tokens' embeddings into x.
   void embed() {
-    embedding(s.x, device.w.token_embedding_table, d_tokens, rows, p.hidden_dim, stream);
+    embedding(s.x, device.w.token_embedding_table, d_tokens, rows, stream);
     see(Stage::kEmbedding, 0, s.x);
   }
 
@@ -106,7 +106,7 @@ class ForwardPass {
                                  rows, k, p.n_experts, stream);
     expert_linear(device.card, s.mlp1_out, layer.w_mlp1, layer.b_mlp1, s.t, split, chosen, stream);
     see(Stage::kMlp1, l, s.mlp1_out);
-    const bool split_alone = layer.w_mlp2.form == MatrixForm::kFp16 && !device.observer;  // is all that is read
+    const bool split_alone = layer.w_mlp2.form != MatrixForm::kFp32 && !device.observer;  // is all that is read
     swiglu(split_alone ? nullptr : s.gate_up, split, s.mlp1_out, rows * k, p.intermediate_dim, p.swiglu_limit, stream);
     see(Stage::kSwiglu, l, s.gate_up);
     chosen.share = 1;

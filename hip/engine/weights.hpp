@@ -58,7 +58,7 @@ struct Layer {
 // and unembedding with its last.
 struct DeviceWeights {
   bool has_embedding = false, has_head = false;
-  float *token_embedding_table = nullptr;  // (V, H)
+  DeviceMatrix token_embedding_table;  // (V, H)
   std::vector<Layer> layers;
   float *rms_out_w = nullptr;  // (H)
   DeviceMatrix out;            // (V, H)
@@ -75,7 +75,8 @@ struct DeviceWeights {
   template <class Visit>
   void each(const Config &p, const HostWeights &h, Visit visit) {
     const size_t V = p.vocab_size, H = p.hidden_dim;
-    if (has_embedding) visit("token_embedding_table", token_embedding_table, h.token_embedding_table, V * H);
+    if (has_embedding)
+      visit("token_embedding_table", token_embedding_table.shaped_table(V, H), h.token_embedding_table, V * H);
     for (Layer &layer : layers) layer.each(p, h, visit);
     if (!has_head) return;
     visit("rms_out_w", rms_out_w, h.rms_out_w, H);

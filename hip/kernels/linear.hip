@@ -1,5 +1,5 @@
 // linear: out[r] = w x[r] + bias, expert_linear: out[s] = w[expert[s]] x[s / share] + bias[expert[s]], by the kernels
-// that suit the form of w: matmul.hip for FP16, matvec.hip for FP32 (product_plan.hpp)
+// that suit the form of w: matmul.hip for MXFP4 and FP16, matvec.hip for FP32 (product_plan.hpp)
 //   x (rows, n) f32 and `split`, the same rows split in terms . out (rows, d) f32
 //   bias (d), (n_experts, d) f32 or none
 #pragma once
@@ -14,14 +14,14 @@ inline void linear(const Card &card, float *d_out, const DeviceMatrix &w, const 
                    const SplitRows &split, int rows, hipStream_t stream) {
   ProductRows of;
   of.rows = rows;
-  if (w.form == MatrixForm::kFp16) return matmul(card, d_out, w, d_bias, split, of, stream);
+  if (w.form != MatrixForm::kFp32) return matmul(card, d_out, w, d_bias, split, of, stream);
   matvec(card, d_out, w, d_x, of, stream);
   if (d_bias) add_bias(d_out, d_bias, rows, w.d, stream);
 }
 
 inline void expert_linear(const Card &card, float *d_out, const DeviceMatrix &w, const float *d_bias, const float *d_x,
                           const SplitRows &split, const ProductRows &of, hipStream_t stream) {
-  if (w.form == MatrixForm::kFp16) return matmul(card, d_out, w, d_bias, split, of, stream);
+  if (w.form != MatrixForm::kFp32) return matmul(card, d_out, w, d_bias, split, of, stream);
   matvec(card, d_out, w, d_x, of, stream);
   add_expert_bias(d_out, d_bias, of.d_experts, of.rows, w.d, stream);
 }

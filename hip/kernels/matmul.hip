@@ -1,6 +1,6 @@
 // matmul: out[r,o] = sum_i w[o,i] * x[r,i] + bias[o] on matrix cores                reference: matmul() in run.cpp
 // by expert: out[s,o] = sum_i w[expert[s],o,i] * x[s / share,i] + bias[expert[s],o], a row s for each chosen expert
-//   w (matrices, d, n): DeviceMatrix, in FP16 . x (rows, n): SplitRows, its first term or both
+//   w (matrices, d, n): DeviceMatrix, in MXFP4 or FP16, with the same bits . x (rows, n): SplitRows, its first term or both
 //   bias (matrices, d) f32 or none . out (rows, d) f32
 //   precondition: n % 8 == 0, rows aligned to 16 bytes
 //   order: chunks of kMatmulChunk k, summed by the matrix cores (at each 32 k the first term, then the second), added
@@ -16,45 +16,63 @@
 
 namespace getp_hip {
 
-// Calls use(tile, terms, rows), the matrix tile and two constants, for the kernels' template arguments.
+// The template arguments of the kernels.
+template <class TileOf, class WeightsOf, int TermsOf, int RowsOf>
+struct MatmulConstants {
+  using Tile = TileOf;
+  using Weights = WeightsOf;
+  static constexpr int kTerms = TermsOf, kRows = RowsOf;
+};
+
+// Calls use(constants) with the MatmulConstants for weights of that form, so many terms, tiles of so many rows.
 template <class Use>
-inline void with_matmul_constants(int terms, int tile_rows, Use use) {
+inline void with_matmul_constants(MatrixForm form, int terms, int tile_rows, Use use) {
   with_matrix_tile([&](auto tile) {
-    constexpr int kFewest = decltype(tile)::kHalves ? 8 : 16;
-    const auto with_rows = [&](auto terms_constant) {
+    using Tile = decltype(tile);
+    const auto with_rows = [&](auto weights, auto terms_constant) {
+      using Weights = decltype(weights);
+      constexpr int kTerms = decltype(terms_constant)::value;
       if (tile_rows == 8)
-        use(tile, terms_constant, std::integral_constant<int, kFewest>{});
+        use(MatmulConstants < Tile, Weights, kTerms, Tile::kHalves ? 8 : 16 > {});
       else if (tile_rows == 16)
-        use(tile, terms_constant, std::integral_constant<int, 16>{});
+        use(MatmulConstants<Tile, Weights, kTerms, 16>{});
       else if (tile_rows == 32)
-        use(tile, terms_constant, std::integral_constant<int, 32>{});
+        use(MatmulConstants<Tile, Weights, kTerms, 32>{});
       else if (tile_rows == 64)
-        use(tile, terms_constant, std::integral_constant<int, 64>{});
+        use(MatmulConstants<Tile, Weights, kTerms, 64>{});
       else
-        use(tile, terms_constant, std::integral_constant<int, 128>{});
+        use(MatmulConstants<Tile, Weights, kTerms, 128>{});
     };
-    if (terms == 1)
-      with_rows(std::integral_constant<int, 1>{});
+    const auto with_terms = [&](auto weights) {
+      if (terms == 1)
+        with_rows(weights, std::integral_constant<int, 1>{});
+      else
+        with_rows(weights, std::integral_constant<int, 2>{});
+    };
+    if (form == MatrixForm::kMxfp4)
+      with_terms(Mxfp4Weights<Tile>{});
     else
-      with_rows(std::integral_constant<int, 2>{});
+      with_terms(Fp16Weights<Tile>{});
   });
 }
 
 // Once a device, before its first product: allows the kernels for many rows the shared memory of their stages.
 inline void prepare_matmul(const Card &card) {
-  for (int terms : {1, 2})
-    for (int tile_rows : {64, 128})
-      with_matmul_constants(terms, tile_rows, [&](auto tile, auto terms_constant, auto rows_constant) {
-        using Tile = decltype(tile);
-        constexpr int kTerms = decltype(terms_constant)::value, kRows = decltype(rows_constant)::value;
-        if constexpr (kRows >= 64) {
-          getp_allow_shared(matmul_tile_kernel<Tile, kTerms, kRows>, tile_bytes(card, terms, tile_rows));
-          if constexpr (kWarpgroups) {
-            if (card.warpgroups)
-              getp_allow_shared(matmul_warpgroup_kernel<Tile, kTerms, kRows>, warpgroup_bytes(terms, tile_rows));
+  for (MatrixForm form : {MatrixForm::kFp16, MatrixForm::kMxfp4})
+    for (int terms : {1, 2})
+      for (int tile_rows : {64, 128})
+        with_matmul_constants(form, terms, tile_rows, [&](auto constants) {
+          using C = decltype(constants);
+          if constexpr (C::kRows >= 64) {
+            getp_allow_shared(matmul_tile_kernel<typename C::Tile, typename C::Weights, C::kTerms, C::kRows>,
+                              tile_bytes(card, terms, tile_rows));
+            if constexpr (kWarpgroups) {
+              if (card.warpgroups)
+                getp_allow_shared(matmul_warpgroup_kernel<typename C::Tile, typename C::Weights, C::kTerms, C::kRows>,
+                                  warpgroup_bytes(terms, tile_rows));
+            }
           }
-        }
-      });
+        });
   HIP_CHECK(hipGetLastError());
 }
 
@@ -63,7 +81,7 @@ inline MatmulArguments matmul_arguments(float *d_out, const DeviceMatrix &w, con
                                         const ProductRows &of, int row_tiles) {
   MatmulArguments a = {};
   a.out = d_out;
-  a.w = w.d_values;
+  a.w = w.d_units;
   a.w_scales = w.d_scales;
   a.bias = d_bias;
   a.hi = x.d_hi;
@@ -81,37 +99,41 @@ inline MatmulArguments matmul_arguments(float *d_out, const DeviceMatrix &w, con
   return a;
 }
 
-inline void launch_matmul(const MatmulArguments &a, const ProductPlan &plan, int terms, hipStream_t stream) {
+inline void launch_matmul(const MatmulArguments &a, MatrixForm form, const ProductPlan &plan, int terms,
+                          hipStream_t stream) {
   HIP_REQUIRE(a.rows > 0 && a.n > 0 && can_split(a.n) && a.d > 0 && a.share > 0 && a.rows % a.share == 0);
   HIP_REQUIRE((uintptr_t)a.w % 16 == 0 && (uintptr_t)a.hi % 16 == 0 && (uintptr_t)a.lo % 16 == 0);
   HIP_REQUIRE((terms == 1 || terms == 2) && plan.kernel != ProductKernel::kMatvec);
+  HIP_REQUIRE(form == MatrixForm::kFp16 || (form == MatrixForm::kMxfp4 && a.n % kMxfp4Group == 0));
   HIP_REQUIRE((plan.kernel == ProductKernel::kStream) == (plan.tile_rows <= 32));
   const int output_tiles = (a.d + plan.tile_outputs - 1) / plan.tile_outputs;
   const dim3 blocks(block_count((size_t)output_tiles * a.row_tiles, 1, 512)), threads(plan.threads);
-  with_matmul_constants(terms, plan.tile_rows, [&](auto tile, auto terms_constant, auto rows_constant) {
-    using Tile = decltype(tile);
-    constexpr int kTerms = decltype(terms_constant)::value, kRows = decltype(rows_constant)::value;
-    if constexpr (kRows <= 32) {
-      HIP_LAUNCH((matmul_stream_kernel<Tile, kTerms, kRows>), blocks, threads, stream, a);
+  with_matmul_constants(form, terms, plan.tile_rows, [&](auto constants) {
+    using C = decltype(constants);
+    using Tile = typename C::Tile;
+    using Weights = typename C::Weights;
+    if constexpr (C::kRows <= 32) {
+      HIP_LAUNCH((matmul_stream_kernel<Tile, Weights, C::kTerms, C::kRows>), blocks, threads, stream, a);
     } else {
       if constexpr (kWarpgroups) {
         if (plan.kernel == ProductKernel::kWarpgroup) {
-          HIP_LAUNCH_SHARED((matmul_warpgroup_kernel<Tile, kTerms, kRows>), blocks, threads, plan.shared_bytes, stream,
-                            a);
+          HIP_LAUNCH_SHARED((matmul_warpgroup_kernel<Tile, Weights, C::kTerms, C::kRows>), blocks, threads,
+                            plan.shared_bytes, stream, a);
           return;
         }
       }
-      HIP_LAUNCH_SHARED((matmul_tile_kernel<Tile, kTerms, kRows>), blocks, threads, plan.shared_bytes, stream, a);
+      HIP_LAUNCH_SHARED((matmul_tile_kernel<Tile, Weights, C::kTerms, C::kRows>), blocks, threads, plan.shared_bytes,
+                        stream, a);
     }
   });
 }
 
-// The form of w is FP16.
+// The form of w is MXFP4 or FP16.
 inline void matmul(const Card &card, float *d_out, const DeviceMatrix &w, const float *d_bias, const SplitRows &x,
                    const ProductRows &of, hipStream_t stream) {
   const Product product = product_of(w, x.terms, of);
-  launch_matmul(matmul_arguments(d_out, w, d_bias, x, of, product.row_tiles), plan_product(card, product), x.terms,
-                stream);
+  launch_matmul(matmul_arguments(d_out, w, d_bias, x, of, product.row_tiles), w.form, plan_product(card, product),
+                x.terms, stream);
 }
 
 }  // namespace getp_hip

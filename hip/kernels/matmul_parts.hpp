@@ -9,7 +9,7 @@ namespace getp_hip {
 // The arguments of all three kernels, in the terms of matmul.hip; matmul_arguments fills them.
 struct MatmulArguments {
   float *out;
-  const fp16 *w;
+  const uint4 *w;  // strips, in MXFP4 or FP16
   const float *w_scales, *bias;
   const fp16 *hi, *lo;
   const float *x_scales;
@@ -81,10 +81,52 @@ __device__ inline typename Tile::Operand load_weights(const uint4 *tile, int lan
   return operand;
 }
 
-// The first tile of the strip that holds output o; past the last one the last.
+// What a lane holds of a group of weights, kSteps tiles of a strip, loaded together; kUnits of memory. FP16:
+template <class Tile>
+struct Fp16Weights {
+  static constexpr int kSteps = 1, kUnits = 64, kRegisters = 4 * Tile::kUnits;
+  typename Tile::Operand held;
+
+  __device__ void load(const uint4 *group, int lane) {
+    GETP_UNROLL
+    for (int u = 0; u < Tile::kUnits; u++) held.units[u] = load_once(group + Tile::weight_unit(lane, u));
+  }
+  __device__ typename Tile::Operand operand(int) const { return held; }
+};
+
+__device__ inline unsigned word_of(const uint4 &unit, int word) {
+  return word == 0 ? unit.x : word == 1 ? unit.y : word == 2 ? unit.z : unit.w;
+}
+
+// MXFP4, unpacked to the operands that FP16 would hold.
+template <class Tile>
+struct Mxfp4Weights {
+  static constexpr int kSteps = Tile::kPackedSteps, kUnits = Tile::kGroupUnits, kRegisters = 4 * Tile::kLaneSlots + 1;
+  uint4 slots[Tile::kLaneSlots];
+  unsigned scales;
+
+  __device__ void load(const uint4 *group, int lane) {
+    GETP_UNROLL
+    for (int i = 0; i < Tile::kLaneSlots; i++) slots[i] = load_once(group + Tile::weight_unit(lane, i));
+    scales = ((const unsigned *)(group + Tile::kSlots))[Tile::slot_scales(Tile::weight_unit(lane, 0))];
+  }
+  __device__ typename Tile::Operand operand(int step) const {
+    typename Tile::Operand operand;
+    GETP_UNROLL
+    for (int u = 0; u < Tile::kUnits; u++) {
+      const int word = Tile::packed_word(step, u);
+      operand.units[u] = Tile::unpack(word_of(slots[u / Tile::kStepWords], word), scales, word);
+    }
+    return operand;
+  }
+};
+
+// The first group of the strip that holds output o; past the last one the last.
+template <class Weights>
 __device__ inline const uint4 *weight_strip(const MatmulArguments &a, size_t matrix, int o) {
   const int strips = (a.d + 15) / 16, strip = o / 16 < strips ? o / 16 : strips - 1;
-  return (const uint4 *)a.w + (matrix * strips + strip) * a.steps * 64;
+  const int groups = (a.steps + Weights::kSteps - 1) / Weights::kSteps;
+  return a.w + (matrix * strips + strip) * groups * Weights::kUnits;
 }
 
 // Where the octets of 8 k of row r of a block's tile begin; past the last one those of the last, whose sums nothing

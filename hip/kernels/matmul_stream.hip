@@ -8,17 +8,18 @@
 
 namespace getp_hip {
 
-template <class Tile, int Terms, int Rows>
+template <class Tile, class Weights, int Terms, int Rows>
 __global__ void __launch_bounds__(stream_threads(Rows), 2) matmul_stream_kernel(MatmulArguments a) {
   static_assert(Rows >= 16 || Tile::kHalves, "a tile of 8 rows is half a tile");
   // Strips of 16 rows and of 16 outputs; what a lane holds of a strip of rows.
   constexpr int kStrips = (Rows + 15) / 16, kOutputs = 16 * kStrips, kPlaces = Rows * kOutputs;
   constexpr int kRowUnits = Rows < 16 ? Tile::kUnits / 2 : Tile::kUnits;
   constexpr int kValues = Rows < 16 ? Tile::kValues / 2 : Tile::kValues;
-  // Chunks of a round: so few that two blocks fit into 64 KB (32 rows, waves of 32: 72 KB). Steps whose weights are
-  // under way: as registers allow.
+  // Chunks of a round: so few that two blocks fit into 64 KB (32 rows, waves of 32: 72 KB). Groups of steps whose weights
+  // are under way: as registers allow.
   constexpr int kRound = kStrips == 1 ? 16 : 256 / Tile::kWave, kUnits = kStrips * (Tile::kUnits + kRowUnits) / 2;
-  constexpr int kAhead = kUnits > 4 ? 1 : kUnits > 1 ? 4 : 8;
+  constexpr int kSteps = Weights::kSteps, kChunkSteps = kMatmulChunk / kMatmulStep;
+  constexpr int kAhead = kSteps > 1 ? kChunkSteps / kSteps : kUnits > 4 ? 1 : kUnits > 1 ? 4 : 8;
   constexpr int kChunkSums = kRound * kPlaces;
   GETP_SHARED(float, chunk_sums, kChunkSums);
   GETP_SHARED(float, totals, kPlaces);
@@ -35,7 +36,7 @@ __global__ void __launch_bounds__(stream_threads(Rows), 2) matmul_stream_kernel(
   const uint2 *x[kStrips][kRowUnits];
   GETP_UNROLL
   for (int s = 0; s < kStrips; s++) {
-    w[s] = weight_strip(a, tile.matrix, first_output + s * 16);
+    w[s] = weight_strip<Weights>(a, tile.matrix, first_output + s * 16);
     GETP_UNROLL
     for (int u = 0; u < kRowUnits; u++) {
       const int r = s * 16 + Tile::unit_row(lane, u);
@@ -44,12 +45,14 @@ __global__ void __launch_bounds__(stream_threads(Rows), 2) matmul_stream_kernel(
     }
   }
   const ptrdiff_t to_lo = (const uint2 *)a.lo - (const uint2 *)a.hi;
-  constexpr int kChunkSteps = kMatmulChunk / kMatmulStep;
   const int chunks = (a.steps + kChunkSteps - 1) / kChunkSteps;
   for (int first_chunk = 0; first_chunk < chunks; first_chunk += kRound) {
     for (int c = wave; c < kRound && first_chunk + c < chunks; c += waves) {
       typename Tile::Sums sums[kStrips][kStrips] = {};
-      const auto add_step = [&](int step, const typename Tile::Operand *weights) {
+      const auto add_step = [&](int step, const Weights(&weights)[kStrips], int of_group) {
+        typename Tile::Operand own[kStrips];
+        GETP_UNROLL
+        for (int i = 0; i < kStrips; i++) own[i] = weights[i].operand(of_group);
         GETP_UNROLL
         for (int j = 0; j < Terms * kStrips; j++) {
           const int term = j / kStrips, strip = j % kStrips;
@@ -60,27 +63,28 @@ __global__ void __launch_bounds__(stream_threads(Rows), 2) matmul_stream_kernel(
             rows.units[u] = load_row_unit<Tile>(lane, u, [&](int quad) { return row + quad; });
           }
           GETP_UNROLL
-          for (int i = 0; i < kStrips; i++) Tile::multiply_add(sums[i][strip], weights[i], rows);
+          for (int i = 0; i < kStrips; i++) Tile::multiply_add(sums[i][strip], own[i], rows);
         }
       };
-      // The weights of kAhead steps are under way together.
+      // The weights of kAhead groups are under way together.
       int step = (first_chunk + c) * kChunkSteps;
       const int end = step + kChunkSteps < a.steps ? step + kChunkSteps : a.steps;
-      for (; step + kAhead <= end; step += kAhead) {
-        typename Tile::Operand weights[kAhead][kStrips];
+      for (; step + kAhead * kSteps <= end; step += kAhead * kSteps) {
+        Weights weights[kAhead][kStrips];
         GETP_UNROLL
-        for (int i = 0; i < kAhead * kStrips * Tile::kUnits; i++) {
-          const int u = i % Tile::kUnits, s = i / Tile::kUnits % kStrips, ahead = i / Tile::kUnits / kStrips;
-          weights[ahead][s].units[u] = load_once(w[s] + (step + ahead) * 64 + Tile::weight_unit(lane, u));
-        }
+        for (int i = 0; i < kAhead * kStrips; i++)
+          weights[i / kStrips][i % kStrips].load(w[i % kStrips] + (step / kSteps + i / kStrips) * Weights::kUnits,
+                                                 lane);
         GETP_UNROLL
-        for (int ahead = 0; ahead < kAhead; ahead++) add_step(step + ahead, weights[ahead]);
+        for (int i = 0; i < kAhead * kSteps; i++) add_step(step + i, weights[i / kSteps], i % kSteps);
       }
-      for (; step < end; step++) {
-        typename Tile::Operand weights[kStrips];
+      for (; step < end; step += kSteps) {
+        Weights weights[kStrips];
         GETP_UNROLL
-        for (int s = 0; s < kStrips; s++) weights[s] = load_weights<Tile>(w[s] + step * 64, lane);
-        add_step(step, weights);
+        for (int s = 0; s < kStrips; s++) weights[s].load(w[s] + step / kSteps * Weights::kUnits, lane);
+        GETP_UNROLL
+        for (int i = 0; i < kSteps; i++)
+          if (step + i < end) add_step(step + i, weights, i);
       }
       GETP_UNROLL
       for (int i = 0; i < kStrips * kStrips * kValues; i++) {

@@ -8,10 +8,46 @@
 namespace getp_hip {
 
 #if GETP_WARPGROUP_TILES
+// How a warp's weights, kWarpgroupStageSteps tiles of its strip, come to a stage. In FP16 they are copied with the rows:
+template <class Tile, class Weights>
+struct WarpgroupWeights {
+  const uint4 *from;
+  int lane;
+
+  __device__ void begin(uint4 *to, int first_step, int steps) {
+    GETP_UNROLL
+    for (int i = 0; i < 2 * kWarpgroupStageSteps; i++)
+      copy_async(to + i * 32 + warpgroup::weight_place(lane), from + first_step * 64 + i * 32 + lane,
+                 first_step + i / 2 < steps);
+  }
+};
+
+// In MXFP4 a lane unpacks its slot into the stage, and asks for that of the next one.
+template <class Tile>
+struct WarpgroupWeights<Tile, Mxfp4Weights<Tile>> {
+  static_assert(Tile::kPackedSteps == kWarpgroupStageSteps && Tile::kSlots == 32, "a stage is a group");
+  const uint4 *from;
+  int lane;
+  Mxfp4Weights<Tile> next;
+  bool asked = false;
+
+  __device__ void begin(uint4 *to, int first_step, int steps) {
+    const uint4 *group = from + first_step / Tile::kPackedSteps * Tile::kGroupUnits;
+    if (first_step < steps) {
+      if (!asked) next.load(group, lane);
+      GETP_UNROLL
+      for (int i = 0; i < 4; i++)
+        to[i * 32 + warpgroup::weight_place(lane)] = Tile::unpack(word_of(next.slots[0], i), next.scales, i);
+    }
+    asked = first_step + Tile::kPackedSteps < steps;
+    if (asked) next.load(group + Tile::kGroupUnits, lane);
+  }
+};
+
 // The tile by two warpgroups, 64 outputs each, of 16 * Strips rows: sums and weights in registers, rows read from
 // shared memory by the instructions themselves. Stages of 64 k: one is multiplied while the next one's operations
 // queue, two more are under way.
-template <class Tile, int Terms, int Strips>
+template <class Tile, class Weights, int Terms, int Strips>
 __device__ inline void warpgroup_product(const MatmulArguments &a, const MatmulTile &tile, uint4 *stages) {
   constexpr int kRows = 16 * Strips, kSteps = kWarpgroupStageSteps, kOctets = 4 * kSteps, kPassRows = 256 / kOctets;
   // units of 16 bytes
@@ -22,19 +58,17 @@ __device__ inline void warpgroup_product(const MatmulArguments &a, const MatmulT
 
   // A warp copies its own weights, a thread octet `octet` of every row that is kPassRows further.
   const int octet = thread % kOctets, pass_row = thread / kOctets;
-  const uint4 *from_w = weight_strip(a, tile.matrix, tile.first_output + warp * 16) + lane;
+  WarpgroupWeights<Tile, Weights> own_weights{weight_strip<Weights>(a, tile.matrix, tile.first_output + warp * 16),
+                                              lane};
   const uint4 *from_x[kRows / kPassRows];
   GETP_UNROLL
   for (int i = 0; i < kRows / kPassRows; i++) from_x[i] = row_octets(a, tile, pass_row + kPassRows * i) + octet;
   const ptrdiff_t to_lo = (const uint4 *)a.lo - (const uint4 *)a.hi;
-  const int weight_place = warpgroup::weight_place(lane), row_place = warpgroup::row_place(pass_row, octet);
+  const int row_place = warpgroup::row_place(pass_row, octet);
   const auto begin_stage = [&](int number) {
     uint4 *stage = stages + number % kStages * kStage;
     const int first_step = number * kSteps;
-    GETP_UNROLL
-    for (int i = 0; i < 2 * kSteps; i++)
-      copy_async(stage + kWeightsAt + warp * kWarp + i * 32 + weight_place, from_w + first_step * 64 + i * 32,
-                 first_step + i / 2 < a.steps);
+    own_weights.begin(stage + kWeightsAt + warp * kWarp, first_step, a.steps);
     GETP_UNROLL
     for (int i = 0; i < Terms * (kRows / kPassRows); i++) {
       const int term = i % Terms, pass = i / Terms;
@@ -88,7 +122,7 @@ __device__ inline void warpgroup_product(const MatmulArguments &a, const MatmulT
 }
 #endif
 
-template <class Tile, int Terms, int Rows>
+template <class Tile, class Weights, int Terms, int Rows>
 __global__ void __launch_bounds__(256, 1) matmul_warpgroup_kernel([[maybe_unused]] MatmulArguments a) {
   GETP_AFTER_PREVIOUS();
 #if GETP_WARPGROUP_TILES
@@ -96,11 +130,11 @@ __global__ void __launch_bounds__(256, 1) matmul_warpgroup_kernel([[maybe_unused
   const MatmulTile tile(a, Rows, kMatmulOutputs);
   if (tile.count <= 0) return;
   const int pairs = (tile.count + 31) / 32;  // of strips: no more than the tile has
-  if (pairs == 1) return warpgroup_product<Tile, Terms, 2>(a, tile, stages);
-  if (pairs == 2) return warpgroup_product<Tile, Terms, 4>(a, tile, stages);
+  if (pairs == 1) return warpgroup_product<Tile, Weights, Terms, 2>(a, tile, stages);
+  if (pairs == 2) return warpgroup_product<Tile, Weights, Terms, 4>(a, tile, stages);
   if constexpr (Rows == 128) {
-    if (pairs == 3) return warpgroup_product<Tile, Terms, 6>(a, tile, stages);
-    return warpgroup_product<Tile, Terms, 8>(a, tile, stages);
+    if (pairs == 3) return warpgroup_product<Tile, Weights, Terms, 6>(a, tile, stages);
+    return warpgroup_product<Tile, Weights, Terms, 8>(a, tile, stages);
   }
 #endif
 }

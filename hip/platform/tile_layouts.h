@@ -77,6 +77,7 @@ struct TileOperands : Layout {
   };
 
   static constexpr int kStepWords = 4 / Layout::kPackedSteps;  // of a slot, of one tile
+  static constexpr int kStepScales = kStepWords;               // bytes of a slot's scales, of one tile
   static constexpr int kSlots = 64 / kStepWords, kGroupUnits = kSlots + kSlots / 16;
   __host__ __device__ static constexpr int slot_unit(int slot, int word) { return slot + word % kStepWords * kSlots; }
   // A lane's weights are those of slots weight_unit(lane, i); its unit `unit` of step `step` is word packed_word(step,
