@@ -298,9 +298,10 @@ template <class Tile>
 __global__ void unpack_kernel(uint4 *out, const uint4 *strip, int groups) {
   GETP_AFTER_PREVIOUS();
   const int lane = (int)threadIdx.x;
+  const typename Mxfp4Weights<Tile>::From from(strip, lane);
   for (int group = 0; group < groups; group++) {
     Mxfp4Weights<Tile> weights;
-    weights.load(strip + group * Tile::kGroupUnits, lane);
+    weights.load(from, group, lane);
     for (int step = 0; step < Tile::kPackedSteps; step++) {
       const typename Tile::Operand operand = weights.operand(step);
       for (int u = 0; u < Tile::kUnits; u++)

@@ -34,7 +34,7 @@ ProductPlan plan(const Card &card, const Named &p, int rows, int terms, MatrixFo
   of.rows = p.of_experts ? rows * kChosen : rows;
   if (p.of_experts) of.d_experts = &experts;
   if (p.of_experts && rows > 1) {
-    of.groups.tile_rows = plan_expert_tile_rows(first, second, of.rows, kExperts);
+    of.groups.tile_rows = plan_expert_tile_rows(card, first, second, of.rows, kExperts);
     of.groups.count = expert_tile_count(of.rows, kExperts, of.groups.tile_rows);
   }
   return plan_product(card, product_of(w, terms, of));
@@ -104,7 +104,7 @@ TEST(ProductPlan, Fp32IsMadeByMatvecOnEveryCard) {
   DeviceMatrix fp16_matrix, fp32_matrix;
   fp16_matrix.shaped(32, 5760, 2880).form = MatrixForm::kFp16;
   fp32_matrix.shaped(32, 2880, 2880);
-  EXPECT_EQ(plan_expert_tile_rows(fp16_matrix, fp32_matrix, 7480, 32), kMatvecTile);
+  EXPECT_EQ(plan_expert_tile_rows(kGfx9Card, fp16_matrix, fp32_matrix, 7480, 32), kMatvecTile);
 }
 
 // Whatever is asked for: the tile holds the rows that come in it, the stages fit, blocks are whole waves.

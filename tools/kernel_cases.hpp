@@ -168,7 +168,7 @@ inline ExpertTiles group(const Setting &at, const ExpertTiles &room, const int *
   const Config &p = at.p;
   const DeviceMatrix first = Memory::shape_of(p.n_experts, 2 * p.intermediate_dim, p.hidden_dim);
   const DeviceMatrix second = Memory::shape_of(p.n_experts, p.hidden_dim, p.intermediate_dim);
-  return group_chosen(room, first, second, d_experts, at.rows, p.experts_per_token, p.n_experts, at.stream);
+  return group_chosen(at.card, room, first, second, d_experts, at.rows, p.experts_per_token, p.n_experts, at.stream);
 }
 
 // share: rows of the result that read the same row of x.

@@ -102,8 +102,8 @@ class ForwardPass {
     chosen.rows = rows * k;
     chosen.share = k;
     chosen.d_experts = s.topk_i;
-    chosen.groups = group_chosen({s.expert_tiles, s.expert_rows, s.expert_counts}, layer.w_mlp1, layer.w_mlp2, s.topk_i,
-                                 rows, k, p.n_experts, stream);
+    chosen.groups = group_chosen(device.card, {s.expert_tiles, s.expert_rows, s.expert_counts}, layer.w_mlp1,
+                                 layer.w_mlp2, s.topk_i, rows, k, p.n_experts, stream);
     expert_linear(device.card, s.mlp1_out, layer.w_mlp1, layer.b_mlp1, s.t, split, chosen, stream);
     see(Stage::kMlp1, l, s.mlp1_out);
     const bool split_alone = layer.w_mlp2.form != MatrixForm::kFp32 && !device.observer;  // is all that is read

@@ -28,10 +28,11 @@ inline void expert_linear(const Card &card, float *d_out, const DeviceMatrix &w,
 
 // The rows of the k chosen experts of `tokens` tokens, grouped for both matrices of an expert where that pays: a token
 // alone has no expert twice, so that there is nothing to group. `room`: see expert_tiles.
-inline ExpertTiles group_chosen(const ExpertTiles &room, const DeviceMatrix &first, const DeviceMatrix &second,
-                                const int *d_experts, int tokens, int k, int n_experts, hipStream_t stream) {
+inline ExpertTiles group_chosen(const Card &card, const ExpertTiles &room, const DeviceMatrix &first,
+                                const DeviceMatrix &second, const int *d_experts, int tokens, int k, int n_experts,
+                                hipStream_t stream) {
   if (tokens == 1) return {};
-  const int tile_rows = plan_expert_tile_rows(first, second, tokens * k, n_experts);
+  const int tile_rows = plan_expert_tile_rows(card, first, second, tokens * k, n_experts);
   return expert_tiles(room, d_experts, tokens * k, n_experts, tile_rows, stream);
 }
 

@@ -69,7 +69,7 @@ inline void prepare_matmul(const Card &card) {
             if constexpr (kWarpgroups) {
               if (card.warpgroups)
                 getp_allow_shared(matmul_warpgroup_kernel<typename C::Tile, typename C::Weights, C::kTerms, C::kRows>,
-                                  warpgroup_bytes(terms, tile_rows));
+                                  warpgroup_bytes(form, terms, tile_rows));
             }
           }
         });

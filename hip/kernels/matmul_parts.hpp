@@ -81,15 +81,23 @@ __device__ inline typename Tile::Operand load_weights(const uint4 *tile, int lan
   return operand;
 }
 
-// What a lane holds of a group of weights, kSteps tiles of a strip, loaded together; kUnits of memory. FP16:
+// What a lane holds of a group of weights, kSteps tiles of a strip, loaded together; kUnits of memory. `From`: where a lane
+// finds its own, so that a group that is a constant further costs no arithmetic. FP16:
 template <class Tile>
 struct Fp16Weights {
-  static constexpr int kSteps = 1, kUnits = 64, kRegisters = 4 * Tile::kUnits;
+  static constexpr MatrixForm kForm = MatrixForm::kFp16;
+  static constexpr int kSteps = 1, kUnits = 64;
+  struct From {
+    const uint4 *units;
+    __device__ From(const uint4 *strip, int lane) : units(strip + Tile::weight_unit(lane, 0)) {}
+  };
   typename Tile::Operand held;
 
-  __device__ void load(const uint4 *group, int lane) {
+  __device__ void load(const From &from, int group, int lane) {
     GETP_UNROLL
-    for (int u = 0; u < Tile::kUnits; u++) held.units[u] = load_once(group + Tile::weight_unit(lane, u));
+    for (int u = 0; u < Tile::kUnits; u++)
+      held.units[u] =
+          load_once(from.units + group * kUnits + (Tile::weight_unit(lane, u) - Tile::weight_unit(lane, 0)));
   }
   __device__ typename Tile::Operand operand(int) const { return held; }
 };
@@ -101,14 +109,23 @@ __device__ inline unsigned word_of(const uint4 &unit, int word) {
 // MXFP4, unpacked to the operands that FP16 would hold.
 template <class Tile>
 struct Mxfp4Weights {
-  static constexpr int kSteps = Tile::kPackedSteps, kUnits = Tile::kGroupUnits, kRegisters = 4 * Tile::kLaneSlots + 1;
+  static constexpr MatrixForm kForm = MatrixForm::kMxfp4;
+  static constexpr int kSteps = Tile::kPackedSteps, kUnits = Tile::kGroupUnits;
+  struct From {
+    const uint4 *slots;
+    const unsigned *scales;
+    __device__ From(const uint4 *strip, int lane)
+        : slots(strip + Tile::weight_unit(lane, 0)),
+          scales((const unsigned *)(strip + Tile::kSlots) + Tile::slot_scales(Tile::weight_unit(lane, 0))) {}
+  };
   uint4 slots[Tile::kLaneSlots];
   unsigned scales;
 
-  __device__ void load(const uint4 *group, int lane) {
+  __device__ void load(const From &from, int group, int lane) {
     GETP_UNROLL
-    for (int i = 0; i < Tile::kLaneSlots; i++) slots[i] = load_once(group + Tile::weight_unit(lane, i));
-    scales = ((const unsigned *)(group + Tile::kSlots))[Tile::slot_scales(Tile::weight_unit(lane, 0))];
+    for (int i = 0; i < Tile::kLaneSlots; i++)
+      slots[i] = load_once(from.slots + group * kUnits + (Tile::weight_unit(lane, i) - Tile::weight_unit(lane, 0)));
+    scales = from.scales[group * kUnits * 4];
   }
   __device__ typename Tile::Operand operand(int step) const {
     typename Tile::Operand operand;

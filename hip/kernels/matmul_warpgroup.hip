@@ -1,6 +1,6 @@
 // matmul_warpgroup_kernel: matmul.hip for many rows where the card has warpgroups: what
 // matmul_tile_kernel does by waves, with the same bits
-//   grid: blocks of outputs * row tiles . block: 256, two warpgroups . shared: kWarpgroupStages stages
+//   grid: blocks of outputs * row tiles . block: 256, two warpgroups . shared: kWarpgroupStages stages, packed weights
 #pragma once
 
 #include "matmul_parts.hpp"
@@ -8,39 +8,74 @@
 namespace getp_hip {
 
 #if GETP_WARPGROUP_TILES
-// How a warp's weights, kWarpgroupStageSteps tiles of its strip, come to a stage. In FP16 they are copied with the rows:
+// How a warp's weights, kWarpgroupStageSteps tiles of its strip a stage, come to `to`, a stage's place for them. In FP16
+// they are copied with the rows:
 template <class Tile, class Weights>
 struct WarpgroupWeights {
   const uint4 *from;
   int lane;
 
-  __device__ void begin(uint4 *to, int first_step, int steps) {
+  __device__ WarpgroupWeights(const MatmulArguments &a, const MatmulTile &tile, uint4 *, int warp, int own_lane)
+      : from(weight_strip<Weights>(a, tile.matrix, tile.first_output + warp * 16)), lane(own_lane) {}
+  // With the rows of stage `number`.
+  __device__ void copy(uint4 *to, int number, int steps) const {
+    const int first_step = number * kWarpgroupStageSteps;
     GETP_UNROLL
     for (int i = 0; i < 2 * kWarpgroupStageSteps; i++)
       copy_async(to + i * 32 + warpgroup::weight_place(lane), from + first_step * 64 + i * 32 + lane,
                  first_step + i / 2 < steps);
   }
+  __device__ void begin(const uint4 *to, int) { stage = to; }
+  // Those of instruction `i` of the stage.
+  __device__ uint4 operand(int i) const { return warpgroup::load_weights(stage + i * 32, lane); }
+
+ private:
+  const uint4 *stage;
 };
 
-// In MXFP4 a lane unpacks its slot into the stage, and asks for that of the next one.
+// In MXFP4 they wait packed behind the stages, as many as there are stages: those of stage number + 2 are copied with the
+// rows of stage `number`. A lane unpacks its slot to upper bytes; what an instruction wants of them is in other lanes.
 template <class Tile>
 struct WarpgroupWeights<Tile, Mxfp4Weights<Tile>> {
   static_assert(Tile::kPackedSteps == kWarpgroupStageSteps && Tile::kSlots == 32, "a stage is a group");
   const uint4 *from;
+  uint4 *packed;
   int lane;
-  Mxfp4Weights<Tile> next;
-  bool asked = false;
 
-  __device__ void begin(uint4 *to, int first_step, int steps) {
-    const uint4 *group = from + first_step / Tile::kPackedSteps * Tile::kGroupUnits;
-    if (first_step < steps) {
-      if (!asked) next.load(group, lane);
-      GETP_UNROLL
-      for (int i = 0; i < 4; i++)
-        to[i * 32 + warpgroup::weight_place(lane)] = Tile::unpack(word_of(next.slots[0], i), next.scales, i);
-    }
-    asked = first_step + Tile::kPackedSteps < steps;
-    if (asked) next.load(group + Tile::kGroupUnits, lane);
+  __device__ WarpgroupWeights(const MatmulArguments &a, const MatmulTile &tile, uint4 *behind_stages, int warp,
+                              int own_lane)
+      : from(weight_strip<Mxfp4Weights<Tile>>(a, tile.matrix, tile.first_output + warp * 16)),
+        packed(behind_stages + warp * kWarpgroupStages * Tile::kGroupUnits),
+        lane(own_lane) {}
+  __device__ void copy(uint4 *, int number, int steps) const {
+    if (number == 0) copy_group(0, steps), copy_group(1, steps);
+    copy_group(number + 2, steps);
+  }
+  __device__ void begin(const uint4 *, int number) {
+    const uint4 *group = place(number);
+    slot = group[lane];
+    scales = ((const unsigned *)(group + Tile::kSlots))[Tile::slot_scales(lane)];
+  }
+  __device__ uint4 operand(int i) const {
+    const uint2 bytes = Tile::upper_bytes(word_of(slot, i)), scale = Tile::group_scales(scales, i);
+    const int low = lane / 4 * 4 + lane % 4 / 2, high = low + 2;
+    const unsigned which = lane % 2 ? 0x3424u : 0x1404u;
+    return {Tile::spread(shuffle(bytes.x, low), which, scale.x), Tile::spread(shuffle(bytes.y, low), which, scale.y),
+            Tile::spread(shuffle(bytes.x, high), which, scale.x), Tile::spread(shuffle(bytes.y, high), which, scale.y)};
+  }
+
+ private:
+  uint4 slot;
+  unsigned scales;
+
+  __device__ static unsigned shuffle(unsigned value, int lane) { return __shfl_sync(~0u, value, lane); }
+  __device__ uint4 *place(int number) const { return packed + number % kWarpgroupStages * Tile::kGroupUnits; }
+  __device__ void copy_group(int number, int steps) const {
+    const bool inside = number * kWarpgroupStageSteps < steps;
+    const uint4 *group = from + number * Tile::kGroupUnits;
+    copy_async(place(number) + lane, group + lane, inside);
+    if (lane < Tile::kGroupUnits - Tile::kSlots)
+      copy_async(place(number) + Tile::kSlots + lane, group + Tile::kSlots + lane, inside);
   }
 };
 
@@ -58,8 +93,7 @@ __device__ inline void warpgroup_product(const MatmulArguments &a, const MatmulT
 
   // A warp copies its own weights, a thread octet `octet` of every row that is kPassRows further.
   const int octet = thread % kOctets, pass_row = thread / kOctets;
-  WarpgroupWeights<Tile, Weights> own_weights{weight_strip<Weights>(a, tile.matrix, tile.first_output + warp * 16),
-                                              lane};
+  WarpgroupWeights<Tile, Weights> own_weights(a, tile, stages + kStages * kStage, warp, lane);
   const uint4 *from_x[kRows / kPassRows];
   GETP_UNROLL
   for (int i = 0; i < kRows / kPassRows; i++) from_x[i] = row_octets(a, tile, pass_row + kPassRows * i) + octet;
@@ -68,7 +102,7 @@ __device__ inline void warpgroup_product(const MatmulArguments &a, const MatmulT
   const auto begin_stage = [&](int number) {
     uint4 *stage = stages + number % kStages * kStage;
     const int first_step = number * kSteps;
-    own_weights.begin(stage + kWeightsAt + warp * kWarp, first_step, a.steps);
+    own_weights.copy(stage + kWeightsAt + warp * kWarp, number, a.steps);
     GETP_UNROLL
     for (int i = 0; i < Terms * (kRows / kPassRows); i++) {
       const int term = i % Terms, pass = i / Terms;
@@ -94,10 +128,10 @@ __device__ inline void warpgroup_product(const MatmulArguments &a, const MatmulT
       __syncthreads();
       const uint4 *stage = stages + number % kStages * kStage;
       const unsigned long long rows = warpgroup::rows_at(stage);
+      own_weights.begin(stage + kWeightsAt + warp * kWarp, number);
       GETP_UNROLL
       for (int step = 0; step < kSteps; step++) {
-        const uint4 *own = stage + kWeightsAt + warp * kWarp + step * 64;
-        const uint4 weights[2] = {warpgroup::load_weights(own, lane), warpgroup::load_weights(own + 32, lane)};
+        const uint4 weights[2] = {own_weights.operand(2 * step), own_weights.operand(2 * step + 1)};
         warpgroup::fence_registers();
         GETP_UNROLL
         for (int i = 0; i < 2 * Terms; i++) {
@@ -126,7 +160,7 @@ template <class Tile, class Weights, int Terms, int Rows>
 __global__ void __launch_bounds__(256, 1) matmul_warpgroup_kernel([[maybe_unused]] MatmulArguments a) {
   GETP_AFTER_PREVIOUS();
 #if GETP_WARPGROUP_TILES
-  GETP_SHARED_STAGES(stages, warpgroup_bytes(Terms, Rows) / sizeof(uint4));
+  GETP_SHARED_STAGES(stages, warpgroup_bytes(Weights::kForm, Terms, Rows) / sizeof(uint4));
   const MatmulTile tile(a, Rows, kMatmulOutputs);
   if (tile.count <= 0) return;
   const int pairs = (tile.count + 31) / 32;  // of strips: no more than the tile has

@@ -51,14 +51,25 @@ inline int plan_tile_rows(MatrixForm form, int rows, int d) {
   return rows <= 32 ? 32 : rows <= 96 ? 64 : 128;
 }
 
-// Rows of a tile of expert_tiles that suits both matrices of an expert, `rows` rows spread over n_experts.
-inline int plan_expert_tile_rows(const DeviceMatrix &first, const DeviceMatrix &second, int rows, int n_experts) {
+// Rows of a tile of expert_tiles that suits both matrices of an expert, `rows` rows spread over n_experts: of experts with
+// five rows or fewer each next to none has more than 8. (In FP16, where reading weights takes the time, that gains nothing.)
+inline int plan_expert_tile_rows(const Card &card, const DeviceMatrix &first, const DeviceMatrix &second, int rows,
+                                 int n_experts) {
   if (first.form == MatrixForm::kFp32 || second.form == MatrixForm::kFp32) return kMatvecTile;
+  const bool packed = first.form == MatrixForm::kMxfp4 && second.form == MatrixForm::kMxfp4;
+  if (packed && card.half_tiles && rows <= 5 * n_experts) return 8;
   return std::max(16, plan_tile_rows(first.form, (rows + n_experts - 1) / n_experts, std::min(first.d, second.d)));
 }
 
 // Threads of a block of matmul_stream_kernel at most.
-constexpr int stream_threads(int tile_rows) { return tile_rows <= 16 ? 384 : 256; }
+__host__ __device__ constexpr int stream_threads(int tile_rows) { return tile_rows <= 16 ? 384 : 256; }
+
+// Outputs of a block of matmul_stream_kernel. Packed weights take few registers, so a wave holds more of them for the rows
+// that it loads.
+__host__ __device__ constexpr int stream_outputs(MatrixForm form, int tile_rows) {
+  if (form == MatrixForm::kMxfp4) return tile_rows <= 8 ? 32 : tile_rows <= 16 ? 64 : 32;
+  return tile_rows <= 16 ? 16 : 32;
+}
 
 // Bytes of the stages of a block that makes kMatmulOutputs outputs of tile_rows rows: of a step, of the kernel by waves,
 // of that by warpgroups.
@@ -68,8 +79,9 @@ constexpr size_t step_bytes(int terms, int tile_rows) {
 constexpr size_t tile_bytes(const Card &card, int terms, int tile_rows) {
   return card.stages * step_bytes(terms, tile_rows);
 }
-constexpr size_t warpgroup_bytes(int terms, int tile_rows) {
-  return kWarpgroupStages * kWarpgroupStageSteps * step_bytes(terms, tile_rows);
+constexpr size_t warpgroup_bytes(MatrixForm form, int terms, int tile_rows) {
+  const size_t packed = form == MatrixForm::kMxfp4 ? kMatmulOutputs * kMatmulStep / 32 * 17 : 0;  // of a step
+  return kWarpgroupStages * kWarpgroupStageSteps * (step_bytes(terms, tile_rows) + packed);
 }
 
 inline ProductPlan plan_product(const Card &card, const Product &p) {
@@ -80,17 +92,20 @@ inline ProductPlan plan_product(const Card &card, const Product &p) {
   }
   if (p.tile_rows <= 32) {
     const int tile_rows = p.tile_rows <= 8 && card.half_tiles ? 8 : p.tile_rows <= 16 ? 16 : 32;
-    const int outputs = tile_rows <= 16 ? 16 : 32;
+    const int outputs = stream_outputs(p.form, tile_rows);
     // The fewer blocks, the more threads each: loads of all of a matrix are to be under way. Many blocks: few threads,
     // which end together. A group of threads for each chunk at most.
     const long long blocks = (long long)((p.d + outputs - 1) / outputs) * p.row_tiles;
     const int chunks = (p.n + kMatmulChunk - 1) / kMatmulChunk, most = stream_threads(tile_rows) / card.stream_group;
-    const int groups = std::min({chunks, most, blocks <= 32 ? 12 : blocks <= 512 ? 8 : 4});
+    const int groups = std::min({chunks, most,
+                                 getenv("DEV_G") && p.form == MatrixForm::kMxfp4 ? atoi(blocks <= 32    ? 12
+                                                                                        : blocks <= 512 ? 8
+                                                                                                        : 4});
     return {ProductKernel::kStream, tile_rows, outputs, groups * card.stream_group, 0, 0};
   }
   const int tile_rows = p.tile_rows <= 64 ? 64 : 128;
   if (card.warpgroups)
-    return {ProductKernel::kWarpgroup, tile_rows, kMatmulOutputs, 256, warpgroup_bytes(p.terms, tile_rows), 0};
+    return {ProductKernel::kWarpgroup, tile_rows, kMatmulOutputs, 256, warpgroup_bytes(p.form, p.terms, tile_rows), 0};
   return {ProductKernel::kTile, tile_rows, kMatmulOutputs, 256, tile_bytes(card, p.terms, tile_rows), 0};
 }
 

@@ -16,15 +16,28 @@ struct MatrixTile : TileOperands<MmaSyncLayout> {
     }
   }
 
-  // The unit whose codes are word `word` of a slot: a byte of FP16 tells a magnitude, and a power of two.
+  // The unit whose codes are word `word` of a slot.
   __device__ static uint4 unpack(unsigned codes, unsigned scales, int word) {
-    const unsigned magnitudes = codes & 0x77777777u, scale = word / 2 * 2;
-    const unsigned first = select(0x3e3c3800u, 0x46444240u, magnitudes) | (codes & 0x80808080u);
-    const unsigned second = select(0x3e3c3800u, 0x46444240u, magnitudes >> 16) | (codes << 4 & 0x80808080u);
-    const unsigned first_scale = select(scales, 0, 0x0404u + scale * 0x1010u);
-    const unsigned second_scale = select(scales, 0, 0x1414u + scale * 0x1010u);
-    return {scaled(select(first, 0, 0x1404u), first_scale), scaled(select(second, 0, 0x1404u), second_scale),
-            scaled(select(first, 0, 0x3424u), first_scale), scaled(select(second, 0, 0x3424u), second_scale)};
+    const uint2 bytes = upper_bytes(codes), scale = group_scales(scales, word);
+    return {spread(bytes.x, 0x1404u, scale.x), spread(bytes.y, 0x1404u, scale.y), spread(bytes.x, 0x3424u, scale.x),
+            spread(bytes.y, 0x3424u, scale.y)};
+  }
+  // The upper bytes of FP16 values before their scale, which tell magnitude and sign: four of each of the two outputs.
+  __device__ static uint2 upper_bytes(unsigned codes) {
+    const unsigned magnitudes = codes & 0x77777777u;
+    return {select(0x3e3c3800u, 0x46444240u, magnitudes) | (codes & 0x80808080u),
+            select(0x3e3c3800u, 0x46444240u, magnitudes >> 16) | (codes << 4 & 0x80808080u)};
+  }
+  // The scales of both outputs for word `word`, as pairs of FP16.
+  __device__ static uint2 group_scales(unsigned scales, int word) {
+    const unsigned at = word / 2 * 2 * 0x1010u;
+    return {select(scales, 0, 0x0404u + at), select(scales, 0, 0x1414u + at)};
+  }
+  // Two values with those upper bytes, as `which` selects them, times their scale.
+  __device__ static unsigned spread(unsigned bytes, unsigned which, unsigned scale) {
+    unsigned halves = select(bytes, 0, which);
+    asm("mul.f16x2 %0, %0, %1;" : "+r"(halves) : "r"(scale));
+    return halves;
   }
 
  private:
@@ -33,10 +46,6 @@ struct MatrixTile : TileOperands<MmaSyncLayout> {
     unsigned bytes;
     asm("prmt.b32 %0, %1, %2, %3;" : "=r"(bytes) : "r"(low), "r"(high), "r"(which));
     return bytes;
-  }
-  __device__ static unsigned scaled(unsigned halves, unsigned scales) {
-    asm("mul.f16x2 %0, %0, %1;" : "+r"(halves) : "r"(scales));
-    return halves;
   }
   __device__ static void step(float *d, const uint4 &a, unsigned b0, unsigned b1) {
     asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
