@@ -97,10 +97,7 @@ inline ProductPlan plan_product(const Card &card, const Product &p) {
     // which end together. A group of threads for each chunk at most.
     const long long blocks = (long long)((p.d + outputs - 1) / outputs) * p.row_tiles;
     const int chunks = (p.n + kMatmulChunk - 1) / kMatmulChunk, most = stream_threads(tile_rows) / card.stream_group;
-    const int groups = std::min({chunks, most,
-                                 getenv("DEV_G") && p.form == MatrixForm::kMxfp4 ? atoi(blocks <= 32    ? 12
-                                                                                        : blocks <= 512 ? 8
-                                                                                                        : 4});
+    const int groups = std::min({chunks, most, blocks <= 32 ? 12 : blocks <= 512 ? 8 : 4});
     return {ProductKernel::kStream, tile_rows, outputs, groups * card.stream_group, 0, 0};
   }
   const int tile_rows = p.tile_rows <= 64 ? 64 : 128;
