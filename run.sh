@@ -34,7 +34,7 @@ help_demo() {
   cat <<'END'
 usage: ./run.sh demo [--shape 7m|tiny] [--gpu amd|nvidia|host | --amd]
 Installs what is missing, builds ./run for this machine (or for the back end named with --gpu), makes a small random model
-and its tokenizer in build/demo, generates for the 32 prompts of data/input.txt, shows three outputs as text (gibberish: the
+(experts in MXFP4, as in released ones) and its tokenizer in build/demo, generates for the 32 prompts of data/input.txt, shows three outputs as text (gibberish: the
 weights are random), the throughput, and how many requests match the CPU reference token for token.
 Exit code 1 unless all match.
   --amd   the same for the first 8 prompts on a simulated AMD card, so without a GPU: builds build/run_amd with hipcc for
@@ -348,7 +348,7 @@ cmd_demo() {
   fi
   requests=$(head -n 1 $input)
   build_with decode build/make_model
-  build/make_model "$shape" -o $dir/model.bin -z $dir/tokenizer.bin --seed 1
+  build/make_model "$shape" -o $dir/model.bin -z $dir/tokenizer.bin --seed 1 --mxfp4
 
   set -- "${environment[@]}" $program $dir/model.bin -z $dir/tokenizer.bin -m getp -i $input -o data/output.txt -n 64
   say "demo: $*"
