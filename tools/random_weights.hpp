@@ -16,6 +16,9 @@
 #define NO_FUSED_MULTIPLY_ADDS _Pragma("clang fp contract(off)")
 #else
 #define NO_FUSED_MULTIPLY_ADDS
+#if defined(__CUDACC__)
+#pragma nv_diag_suppress 1675  // nvcc hands the pragmas to GCC, with a warning
+#endif
 #if defined(__GNUC__)
 #pragma GCC push_options
 #pragma GCC optimize("fp-contract=off", "no-trapping-math", "no-math-errno")
