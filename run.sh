@@ -101,7 +101,7 @@ what the model has). Prints one table end to end (time of a step, tokens a secon
 against the measured copy bandwidth, rate of the products) and one by operation for each number of requests.
 Without a model the weights are random, in values as released models have them, one layer's for all layers: of 20b's shape if
 GPU and main memory have room (16 GB and 12 GB), else 7m; on the host back end tiny; or of --shape. Nothing is written to disk.
-  --shape SHAPE the shape; 120b takes 66 GB on the GPU before caches, and 20 GB of main memory while it loads
+  --shape SHAPE the shape; 120b takes 67 GB on the GPU before caches, and 20 GB of main memory while it loads
   --json FILE   also writes the figures to FILE: what to send
   --kernel NAME times one kernel by itself on random values, at the shape of gpt-oss-20b, or of model.bin, of which only the
                 header is read: median milliseconds of N launches (--steps, default 128) that take turns with buffers of 512 MB

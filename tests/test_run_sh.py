@@ -616,6 +616,7 @@ def test_one_kernel_by_the_front_door(tiny, tmp_path):
 def test_demo_matches_the_reference(shape):
     done = run_sh("demo", "--shape", shape, "--gpu", "host", timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
+    assert "(experts in MXFP4)" in done.stderr
     assert "demo: 32 of 32 requests match the CPU reference token for token" in done.stdout
 
 
