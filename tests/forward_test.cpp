@@ -435,13 +435,16 @@ TEST_F(FormsTest, ExpertsInMxfp4StayPackedUnlessAValueDoesNotFit) {
     EXPECT_EQ(chosen(config()), expected(others)) << before << " became " << value;
     weight = before;
   };
-  // In the last group of the last row of an expert: no value of MXFP4, or of a finer grid than the largest value's.
-  float &last_of_mlp1 = weights().w_mlp1[(2 * E * 2 * I + 2 * I) * H - 1],
-        &last_of_all = weights().w_mlp2[4 * E * H * I - 1];
-  with(last_of_mlp1, 1.25f, {{"w_mlp1 2", "FP16"}});
-  with(last_of_all, 0x1p-20f, {{"w_mlp2 3", "FP16"}});
-  with(last_of_all, 0, {});
-  with(weights().w_mlp2[0], 1.75f, {{"w_mlp2 0", "FP16"}});
+  // In the last group of the last row of an expert, whose scale is `one`.
+  for (const auto &[name, last] : {std::pair("w_mlp1 2", &weights().w_mlp1[(2 * E * 2 * I + 2 * I) * H - 1]),
+                                   {"w_mlp2 3", &weights().w_mlp2[4 * E * H * I - 1]}}) {
+    const float *largest =
+        std::max_element(last - 31, last + 1, [](float a, float b) { return std::fabs(a) < std::fabs(b); });
+    const float one = std::ldexp(1.0f, std::ilogb(*largest) - 2);
+    for (float fits : {0.0f, 0.5f, 1.5f, 6.0f, -3.0f}) with(*last, fits * one, {});
+    for (float not_there : {5.0f, 7.0f, -4.5f, 2.5f, 1.25f, 0.75f, 0.25f, 0x1p-20f})
+      with(*last, not_there * one, {{name, "FP16"}});
+  }
   with(weights().w_mlp1[5], 1 + 0x1p-20f,
        {{"w_mlp1 0", "FP16"}});  // once rounded to BF16 it is 1, far above the others
   // The embedding, which is looked up.
