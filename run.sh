@@ -34,7 +34,7 @@ help_demo() {
   cat <<'END'
 usage: ./run.sh demo [--shape 7m|tiny] [--gpu amd|nvidia|host | --amd]
 Installs what is missing, builds ./run for this machine (or for the back end named with --gpu), makes a small random model
-and its tokenizer in build/demo, generates for the 32 prompts of data/input.txt, shows three outputs as text (gibberish: the
+(experts in MXFP4, as in released ones) and its tokenizer in build/demo, generates for the 32 prompts of data/input.txt, shows three outputs as text (gibberish: the
 weights are random), the throughput, and how many requests match the CPU reference token for token.
 Exit code 1 unless all match.
   --amd   the same for the first 8 prompts on a simulated AMD card, so without a GPU: builds build/run_amd with hipcc for
@@ -93,19 +93,22 @@ END
 
 help_bench() {
   cat <<'END'
-usage: ./run.sh bench [model.bin] [--json FILE]
-       ./run.sh bench --kernel NAME|help [--rows N] [model.bin] [--position P] [--steps N] [--json FILE]
+usage: ./run.sh bench [model.bin | --shape tiny|7m|20b|120b] [--json FILE]
+       ./run.sh bench --kernel NAME|help [--rows N] [--form mxfp4|fp16] [model.bin | --shape SHAPE] [--position P] [--steps N]
+                [--json FILE]
 Builds build/bench and runs decoding steps of 1, 32, 512 and as many requests at a time as fit, from position 512 on (or half of
 what the model has). Prints one table end to end (time of a step, tokens a second, bytes a step must read
 against the measured copy bandwidth, rate of the products) and one by operation for each number of requests.
-Without a model it makes one in build/bench-models: of 20b's shape, 84 GB, if a GPU has room for it and the disk too; else 7m;
-on the host back end tiny. It stays there for the next time; "./run.sh clean" removes it.
+Without a model the weights are random, in values as released models have them, one layer's for all layers: of 20b's shape if
+GPU and main memory have room (16 GB and 12 GB), else 7m; on the host back end tiny; or of --shape. Nothing is written to disk.
+  --shape SHAPE the shape; 120b takes 67 GB on the GPU before caches, and 20 GB of main memory while it loads
   --json FILE   also writes the figures to FILE: what to send
   --kernel NAME times one kernel by itself on random values, at the shape of gpt-oss-20b, or of model.bin, of which only the
                 header is read: median milliseconds of N launches (--steps, default 128) that take turns with buffers of 512 MB
                 together, so that no cache holds them; the bytes that a launch must move, their share of the measured copy
                 bandwidth, and the rate of what it computes. "--kernel help" lists the kernels.
-                --rows N: rows (tokens) of a step, default 1; --position P: where they stand, default 512
+                --rows N: rows (tokens) of a step, default 1; --position P: where they stand, default 512;
+                --form mxfp4|fp16: of a product's weights, default mxfp4 for the experts', else fp16
   GPU=amd|nvidia|host, GPU_ARCH=gfx90a,..., HIP_DEVICE_ID=N, GETP_BATCH=N and GETP_FAST=1 as for ./run
 END
 }
@@ -348,7 +351,7 @@ cmd_demo() {
   fi
   requests=$(head -n 1 $input)
   build_with decode build/make_model
-  build/make_model "$shape" -o $dir/model.bin -z $dir/tokenizer.bin --seed 1
+  build/make_model "$shape" -o $dir/model.bin -z $dir/tokenizer.bin --seed 1 --mxfp4
 
   set -- "${environment[@]}" $program $dir/model.bin -z $dir/tokenizer.bin -m getp -i $input -o data/output.txt -n 64
   say "demo: $*"
@@ -440,7 +443,7 @@ build_bench() {
 }
 
 cmd_bench() {
-  local model='' json=() backend shape free steps=32 positions position word
+  local model='' json=() weights backend shape='' free main steps=32 positions position word
   for word in "$@"; do
     if [[ $word == --kernel || $word == --kernel=* ]]; then
       build_bench
@@ -455,6 +458,11 @@ cmd_bench() {
         [[ -d $(dirname "$2") && ! -d $2 ]] || die "bench: cannot write '$2'"
         shift 2
         ;;
+      --shape)
+        shape=${2-}
+        [[ $shape =~ ^(tiny|7m|20b|120b)$ ]] || die "bench: --shape is tiny, 7m, 20b or 120b, not '$shape'"
+        shift 2
+        ;;
       -*) die "bench: unknown argument '$1'; see ./run.sh bench -h" ;;
       *)
         [[ -z $model ]] || die "bench: one model at a time, not also '$1'"
@@ -464,6 +472,7 @@ cmd_bench() {
     esac
   done
   [[ -z $model || -f $model ]] || die "bench: no model file '$model'"
+  [[ -z $model || -z $shape ]] || die "bench: --shape is instead of a model, not beside '$model'"
   build_bench
   backend=$(build_with -s backend)
   # The host back end is no match for a GPU's defaults.
@@ -471,29 +480,29 @@ cmd_bench() {
     steps=8
     export GETP_BATCH=${GETP_BATCH:-512}
   fi
-  if [[ -z $model ]]; then
+  if [[ -z $model$shape ]]; then
     shape=7m
-    mkdir -p "$ROOT/build/bench-models"
     free=$("$ROOT/build/bench" --memory)
+    main=$(awk '$1 == "MemAvailable:" { print $2 }' /proc/meminfo)
     if [[ $backend == host* ]]; then
       shape=tiny
-    elif ((free >= 50 * 10 ** 9)) &&
-      { [[ -f $ROOT/build/bench-models/20b.bin ]] ||
-        (($(df --output=avail -B1 "$ROOT/build/bench-models" | tail -n 1) >= 85 * 10 ** 9)); }; then
+    elif ((free >= 16 * 10 ** 9 && main >= 12 * 10 ** 6)); then
       shape=20b
     fi
-    model=$ROOT/build/bench-models/$shape.bin
-    if [[ ! -f $model ]]; then
-      say "bench: making a random model of shape $shape"
-      build_with build/make_model >&2
-      "$ROOT/build/make_model" "$shape" -o "$model" --seed 1
-    fi
+    say "bench: random weights of shape $shape"
   fi
-  positions=$(od -An -td4 -j36 -N4 "$model" 2>/dev/null | tr -d ' ' || :) # seq_len, the header's tenth field
-  [[ $positions =~ ^[1-9][0-9]*$ ]] || die "bench: '$model' is no model"
+  if [[ -n $shape ]]; then
+    weights=(--shape "$shape")
+    positions=2048
+    [[ $shape != tiny ]] || positions=160
+  else
+    weights=("$model")
+    positions=$(od -An -td4 -j36 -N4 "$model" 2>/dev/null | tr -d ' ' || :) # seq_len, the header's tenth field
+    [[ $positions =~ ^[1-9][0-9]*$ ]] || die "bench: '$model' is no model"
+  fi
   position=$((positions < 1024 ? positions / 2 : 512))
   steps=$((positions - position < steps ? positions - position : steps))
-  exec "$ROOT/build/bench" "$model" --batch 1,32,512,0 --position "$position" --steps "$steps" --kernels 1 "${json[@]}"
+  exec "$ROOT/build/bench" "${weights[@]}" --batch 1,32,512,0 --position "$position" --steps "$steps" --kernels 1 "${json[@]}"
 }
 
 # python_tool TOOL [arguments]: with the packages of tools/requirements.txt

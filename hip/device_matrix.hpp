@@ -15,6 +15,10 @@
 namespace getp_hip {
 
 enum class MatrixForm { kFp32, kFp16, kMxfp4, kBf16 };
+inline const char *name_of(MatrixForm form) {
+  constexpr const char *kNames[] = {"FP32", "FP16", "MXFP4", "BF16"};
+  return kNames[(int)form];
+}
 
 // Rows of a matrix on the host, packed while their form was looked for, until they are on the devices.
 struct PackedMatrix {

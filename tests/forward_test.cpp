@@ -13,7 +13,8 @@ namespace {
 
 // Models that tests.mk makes with build/make_model; tests run from the project's root.
 const char *const kTiny = "build/tests/models/tiny.bin", *const kTinyFp32 = "build/tests/models/tiny_fp32.bin",
-                  *const k7m = "build/tests/models/7m.bin", *const k7mFp32 = "build/tests/models/7m_fp32.bin";
+                  *const kTinyMxfp4 = "build/tests/models/tiny_mxfp4.bin", *const k7m = "build/tests/models/7m.bin",
+                  *const k7mFp32 = "build/tests/models/7m_fp32.bin";
 
 class ForwardTest : public testing::Test {
  protected:
@@ -26,11 +27,20 @@ class ForwardTest : public testing::Test {
     build_transformer(&transformer, const_cast<char *>(path.c_str()));
     loaded_ = true;
   }
+  // The same, with weights that may be written to.
+  void load_copy(const std::string &path) {
+    load(path);
+    const size_t header = sizeof(Config) / sizeof(float);
+    copy_.assign(transformer.data + header, transformer.data + transformer.file_size / sizeof(float));
+    memory_map_weights(&transformer.weights, &transformer.config, copy_.data());
+  }
   const Config &config() const { return transformer.config; }
+  TransformerWeights &weights() { return transformer.weights; }
   Transformer transformer = {};
 
  private:
   bool loaded_ = false;
+  std::vector<float> copy_;
 };
 
 template <class T>
@@ -122,7 +132,8 @@ double difference_from_cpu(Transformer &transformer, const std::vector<int> &tok
 }
 
 class ExactWeightsTest : public ForwardTest, public testing::WithParamInterface<std::pair<const char *, int>> {};
-INSTANTIATE_TEST_SUITE_P(Shapes, ExactWeightsTest, testing::Values(std::pair(kTiny, 48), std::pair(k7m, 8)));
+INSTANTIATE_TEST_SUITE_P(Shapes, ExactWeightsTest,
+                         testing::Values(std::pair(kTiny, 48), std::pair(k7m, 8), std::pair(kTinyMxfp4, 48)));
 
 TEST_P(ExactWeightsTest, LogitsAreWithinTwiceTheSpreadOfFp32Sums) {
   load(GetParam().first);
@@ -147,12 +158,8 @@ struct RoundedCase {
 };
 class RoundedWeightsTest : public ForwardTest, public testing::WithParamInterface<RoundedCase> {
  protected:
-  // Brings every matrix and bias of the loaded model to a standard deviation of 0.02, in a copy.
+  // Brings every matrix and bias of the loaded model, a copy, to a standard deviation of 0.02.
   void make_small() {
-    const size_t header = sizeof(Config) / sizeof(float);
-    copy_.assign(transformer.data + header, transformer.data + transformer.file_size / sizeof(float));
-    TransformerWeights &w = transformer.weights;
-    memory_map_weights(&w, &transformer.config, copy_.data());
     const double H = config().hidden_dim, I = config().intermediate_dim, A = config().n_attn_heads * config().head_dim;
     const std::map<std::string, double> deviations = {{"token_embedding_table", 1},   {"out", 1 / std::sqrt(H)},
                                                       {"w_qkv", 1 / std::sqrt(H)},    {"b_qkv", 0.2},
@@ -163,7 +170,7 @@ class RoundedWeightsTest : public ForwardTest, public testing::WithParamInterfac
     getp_hip::DeviceWeights all;
     all.own_layers(config(), 0, config().n_layers);
     size_t scaled = 0;
-    all.each(config(), w, [&](const char *name, auto &, const float *values, size_t count) {
+    all.each(config(), weights(), [&](const char *name, auto &, const float *values, size_t count) {
       const auto found = deviations.find(name);
       if (found == deviations.end()) return;
       for (size_t i = 0; i < count; i++) const_cast<float *>(values)[i] *= (float)(0.02 / found->second);
@@ -171,16 +178,13 @@ class RoundedWeightsTest : public ForwardTest, public testing::WithParamInterfac
     });
     EXPECT_EQ(scaled, 2u + 10 * config().n_layers);
   }
-
- private:
-  std::vector<float> copy_;
 };
 INSTANTIATE_TEST_SUITE_P(Models, RoundedWeightsTest,
                          testing::Values(RoundedCase{kTinyFp32, 48, false}, RoundedCase{k7mFp32, 8, false},
                                          RoundedCase{kTinyFp32, 48, true}, RoundedCase{k7mFp32, 8, true}));
 
 TEST_P(RoundedWeightsTest, TheKernelsAddNothingToTheRounding) {
-  load(GetParam().model);
+  load_copy(GetParam().model);
   if (GetParam().small_weights) make_small();
   const size_t vocab = config().vocab_size;
   const std::vector<int> tokens = random_tokens(config(), GetParam().steps, 1);
@@ -381,6 +385,153 @@ TEST_F(ForwardTest, LayersOnSeveralDevicesGiveTheBitsOfOne) {
   unsetenv("GETP_BATCH");
 }
 
+// The forms that the matrices of a model take on a device.
+class FormsTest : public ForwardTest {
+ protected:
+  using Forms = std::map<std::string, std::string>;
+  // By name, those of layers as "w_mlp1 1".
+  Forms chosen(const getp_hip::Config &p) {
+    getp_hip::DeviceWeights all;
+    all.own_layers(p, 0, p.n_layers);
+    getp_hip::choose_forms(all, p, weights());
+    Forms forms = {{"token_embedding_table", name_of(all.token_embedding_table.form)}, {"out", name_of(all.out.form)}};
+    for (getp_hip::Layer &layer : all.layers)
+      layer.each(p, weights(), [&](const char *name, auto &field, auto...) {
+        if constexpr (std::is_same_v<decltype(field), getp_hip::DeviceMatrix &>)
+          forms[name + (" " + std::to_string(layer.index))] = name_of(field.form);
+      });
+    EXPECT_EQ(forms.size(), 2u + 5 * p.n_layers);
+    return forms;
+  }
+  // All in FP16, but for the embedding and what is named.
+  Forms expected(const Forms &others) const {
+    Forms forms = {{"token_embedding_table", "BF16"}, {"out", "FP16"}};
+    for (int layer = 0; layer < config().n_layers; layer++)
+      for (const char *name : {"w_qkv", "w_o", "w_router", "w_mlp1", "w_mlp2"}) {
+        const std::string numbered = name + (" " + std::to_string(layer));
+        const auto other = others.find(numbered), of_all = others.find(name);
+        forms[numbered] = other != others.end() ? other->second : of_all != others.end() ? of_all->second : "FP16";
+      }
+    for (const char *name : {"token_embedding_table", "out"})
+      if (others.count(name)) forms[name] = others.at(name);
+    return forms;
+  }
+};
+
+TEST_F(FormsTest, Bf16IsFp16) {
+  load(kTiny);
+  EXPECT_EQ(chosen(config()), expected({}));
+}
+
+TEST_F(FormsTest, ExpertsInMxfp4StayPackedUnlessAValueDoesNotFit) {
+  load_copy(kTinyMxfp4);
+  const size_t H = config().hidden_dim, I = config().intermediate_dim, E = config().n_experts;
+  const Forms packed = {{"w_mlp1", "MXFP4"}, {"w_mlp2", "MXFP4"}};
+  EXPECT_EQ(chosen(config()), expected(packed));
+  const auto with = [&](float &weight, float value, Forms others) {
+    const float before = weight;
+    weight = value;
+    others.insert(packed.begin(), packed.end());
+    EXPECT_EQ(chosen(config()), expected(others)) << before << " became " << value;
+    weight = before;
+  };
+  // In the last group of the last row of an expert, whose scale is `one`.
+  for (const auto &[name, last] : {std::pair("w_mlp1 2", &weights().w_mlp1[(2 * E * 2 * I + 2 * I) * H - 1]),
+                                   {"w_mlp2 3", &weights().w_mlp2[4 * E * H * I - 1]}}) {
+    const float *largest =
+        std::max_element(last - 31, last + 1, [](float a, float b) { return std::fabs(a) < std::fabs(b); });
+    const float one = std::ldexp(1.0f, std::ilogb(*largest) - 2);
+    for (float fits : {0.0f, 0.5f, 1.5f, 6.0f, -3.0f}) with(*last, fits * one, {});
+    for (float not_there : {5.0f, 7.0f, -4.5f, 2.5f, 1.25f, 0.75f, 0.25f, 0x1p-20f})
+      with(*last, not_there * one, {{name, "FP16"}});
+  }
+  with(weights().w_mlp1[5], 1 + 0x1p-20f,
+       {{"w_mlp1 0", "FP16"}});  // once rounded to BF16 it is 1, far above the others
+  // The embedding, which is looked up.
+  const size_t embedding = (size_t)config().vocab_size * H;
+  for (size_t i : {size_t{0}, embedding / 2, embedding - 1})
+    with(weights().token_embedding_table[i], 1 + 0x1p-23f, {{"token_embedding_table", "FP32"}});
+  with(weights().token_embedding_table[7], 1 + 0x1p-7f, {});  // the finest that BF16 has
+  with(weights().w_o[H], 1 + 0x1p-23f, {{"w_o 0", "FP32"}});
+}
+
+// A whole number of groups to a row, or no MXFP4: the same values under other shapes, of which they have enough.
+TEST_F(FormsTest, RowsOfOtherLengths) {
+  load(kTinyMxfp4);
+  for (const auto &[inner, form] : {std::pair(64, "MXFP4"), {32, "MXFP4"}, {72, "FP16"}, {16, "FP16"}, {76, "FP32"}}) {
+    getp_hip::Config p = config();
+    p.intermediate_dim = inner;
+    EXPECT_EQ(chosen(p).at("w_mlp2 0"), form) << inner;
+    EXPECT_EQ(chosen(p).at("w_mlp1 0"), "MXFP4") << inner;
+  }
+}
+
+TEST_F(FormsTest, PreflightNamesThoseOfTheExperts) {
+  getp_hip::Device device;
+  device.w.layers.resize(3);
+  const auto named = [&](std::initializer_list<getp_hip::MatrixForm> forms) {
+    size_t i = 0;
+    for (getp_hip::Layer &layer : device.w.layers)
+      for (getp_hip::DeviceMatrix *matrix : {&layer.w_mlp1, &layer.w_mlp2})
+        matrix->form = data(forms)[i++ % size(forms)];
+    return device.forms_of_experts();
+  };
+  using Form = getp_hip::MatrixForm;
+  EXPECT_EQ(named({Form::kMxfp4}), "MXFP4");
+  EXPECT_EQ(named({Form::kFp16}), "FP16, rounded to BF16");
+  EXPECT_EQ(named({Form::kFp32}), "FP32, rounded to BF16");
+  EXPECT_EQ(named({Form::kFp16, Form::kMxfp4}), "MXFP4 and FP16, rounded to BF16");
+  EXPECT_EQ(named({Form::kMxfp4, Form::kMxfp4, Form::kMxfp4, Form::kMxfp4, Form::kMxfp4, Form::kFp32}),
+            "MXFP4 and FP32, rounded to BF16");
+}
+
+// A model packed, and the same in FP16: the bits of one, for every height of a tile, in two terms and in one.
+TEST_F(FormsTest, PackedExpertsHaveTheBitsOfFp16) {
+  load(kTinyMxfp4);
+  const getp_hip::Config p = config();
+  const int most = getenv("AMDSIM") ? 64 : 200;  // the simulated card takes its time
+  setenv("GETP_BATCH", std::to_string(most).c_str(), 1);
+  for (const char *fast : {"0", "1"}) {
+    setenv("GETP_FAST", fast, 1);
+    getp_hip::Device packed, fp16;
+    for (getp_hip::Device *device : {&packed, &fp16}) {
+      device->w.own_layers(p, 0, p.n_layers);
+      getp_hip::choose_forms(device->w, p, weights());
+    }
+    for (getp_hip::Layer &layer : fp16.w.layers)
+      for (getp_hip::DeviceMatrix *matrix : {&layer.w_mlp1, &layer.w_mlp2}) {
+        ASSERT_EQ(matrix->form, getp_hip::MatrixForm::kMxfp4);
+        matrix->form = getp_hip::MatrixForm::kFp16;
+        matrix->h_packed = nullptr;
+      }
+    for (getp_hip::Device *device : {&packed, &fp16}) device->set_up(0, p, weights(), false);
+    getp_hip::upload_weights({{0, &packed.w}, {0, &fp16.w}}, p, weights());
+    for (int rows : {1, 8, 32, most}) {
+      getp_hip::Batch batch;
+      for (int row = 0; row < rows; row++) {
+        batch.tokens.push_back(row * 131 % p.vocab_size);
+        batch.positions.push_back(0);
+        batch.slots.push_back(row);
+        batch.logit_rows.push_back(row);
+      }
+      std::vector<float> logits[2];
+      for (getp_hip::Device *device : {&packed, &fp16}) {
+        std::vector<float> &own = logits[device == &fp16];
+        own.resize((size_t)rows * p.vocab_size);
+        getp_hip::forward_rows(*device, batch);
+        getp_hip::copy_to_host(own.data(), device->s.logits, own.size(), device->stream);
+        HIP_CHECK(hipStreamSynchronize(device->stream));
+      }
+      EXPECT_TRUE(getp_hip::are_usable(logits[0].data(), (int)logits[0].size()));
+      EXPECT_EQ(memcmp(logits[0].data(), logits[1].data(), logits[0].size() * sizeof(float)), 0)
+          << rows << " rows, GETP_FAST=" << fast;
+    }
+    for (getp_hip::Device *device : {&packed, &fp16}) device->release();
+  }
+  unsetenv("GETP_FAST");
+  unsetenv("GETP_BATCH");
+}
+
 // After warm_up_forward a sequence may go back by more than the window: the bits of one that was never elsewhere.
 TEST_F(ForwardTest, ASequenceMayGoBack) {
   load(kTiny);
@@ -432,25 +583,17 @@ TEST_F(ForwardTest, TheFastModeIsNamed) {
   unsetenv("GETP_FAST");
 }
 
-// A copy of the tiny model's weights, which may be written to.
 class UnusableWeightsTest : public ForwardTest {
  protected:
   void SetUp() override {
     ForwardTest::SetUp();
-    load(kTiny);
-    const size_t header = sizeof(Config) / sizeof(float);
-    copy_.assign(transformer.data + header, transformer.data + transformer.file_size / sizeof(float));
-    memory_map_weights(&transformer.weights, &transformer.config, copy_.data());
+    load_copy(kTiny);
   }
-  TransformerWeights &weights() { return transformer.weights; }
   // What warm_up ends the program with, as a pattern.
   void expect_refused(const std::string &weight) {
     EXPECT_EXIT(warm_up(&transformer, nullptr), testing::ExitedWithCode(1),
                 "\nerror: not a number among the weights: " + weight + "[^\n]*\n$");
   }
-
- private:
-  std::vector<float> copy_;
 };
 
 // NaN and infinities as the last value of every tensor of every layer.

@@ -98,6 +98,22 @@ def test_products_of_many_rows_are_bound_by_the_matrix_cores():
         assert re.search(rf"^\| {product} .*\| 0 % \| 1.0\d \|$", done.stdout, re.M), f"{product} conflicts:\n{done.stdout}"
 
 
+def test_the_bytes_of_a_bound_follow_the_form():
+    """Of one row of w_mlp1: four experts, and what goes in and out."""
+    def bound(*arguments):
+        return subprocess.run([ROOT / "build/amdsim/amd_bound-gfx90a", "w_mlp1", "1", "2", *arguments], capture_output=True,
+                              text=True, env={**os.environ, "LD_LIBRARY_PATH": str(ROOT / "build/amdsim"), "AMDSIM": "gfx90a"})
+
+    subprocess.run(["tools/amd_bound.py", "1"], cwd=ROOT, check=True, capture_output=True)  # builds it
+    d, n = 2 * 2880, 2880
+    rest = 4 * (4 * d + 2 * 2 * n + 4 * d)
+    assert bound().stdout == bound("mxfp4").stdout
+    for form, strip in (("mxfp4", 23 * 1088), ("fp16", 2 * 16 * n)):  # 23 groups of four steps of 32 k
+        launches, _, moved, _ = map(int, bound(form).stdout.split())
+        assert (launches, moved) == (24, rest + 4 * strip * d // 16), form
+    assert bound("fp8").returncode == 1 and "no form 'fp8'" in bound("fp8").stderr
+
+
 @in_full
 @pytest.mark.parametrize("architecture", ["gfx942", "gfx1100"])
 def test_getp_of_all_prompts(programs, program, seven_m, tmp_path, architecture):

@@ -2,6 +2,7 @@
 import hashlib
 import os
 import resource
+import shutil
 import struct
 import subprocess
 from pathlib import Path
@@ -126,24 +127,81 @@ def test_weights_are_bf16_exact_unless_fp32_is_asked_for(make_model, made, tmp_p
         assert (values.view(np.uint32) == rounded).all(), name
 
 
+def nearest_in_mxfp4(values):
+    """Groups of 32 by the rule of OCP Microscaling Formats 1.0, 6.3, in float64."""
+    groups = values.astype(np.float64).reshape(-1, 32)
+    magnitudes = np.array([0, 0.5, 1, 1.5, 2, 3, 4, 6])
+    bounds = (magnitudes[1:] + magnitudes[:-1]) / 2
+    scales = 2.0 ** (np.floor(np.log2(np.abs(groups).max(axis=1, keepdims=True))) - 2)
+    sizes = np.abs(groups) / scales
+    codes = np.searchsorted(bounds, sizes)  # the lower one of a tie
+    tied = (codes < 7) & (bounds[np.minimum(codes, 6)] == sizes)
+    return (np.copysign(magnitudes[codes + (tied & (codes % 2 == 1))], groups) * scales).astype(np.float32).reshape(-1)
+
+
+def test_experts_in_mxfp4_are_the_nearest(make_model, made, tmp_path):
+    """All else is as by default, in BF16."""
+    make_model(made[0], "-o", tmp_path / "mxfp4.bin", "--mxfp4", check=True)
+    make_model(made[0], "-o", tmp_path / "fp32.bin", "--fp32", check=True)
+    make_model(made[0], "-o", tmp_path / "bf16.bin", "--bf16", check=True)
+    assert (tmp_path / "bf16.bin").read_bytes() == made[1].read_bytes(), "the default of the small shapes"
+    exact, packed = tensors(tmp_path / "fp32.bin"), tensors(tmp_path / "mxfp4.bin")
+    for name, (values, _, _) in tensors(made[1]).items():
+        if name in ("w_mlp1", "w_mlp2"):
+            values = nearest_in_mxfp4(exact[name][0])
+        assert packed[name][0].tobytes() == values.tobytes(), name
+
+
+def test_ties_of_mxfp4_go_to_even_and_what_is_larger_than_6_is_6(tmp_path):
+    """Values that a random model has too seldom, through the function itself."""
+    groups = np.array([[7.5, 0.25, 0.75, 1.25, 1.75, 2.5, 3.5, 5, 6.99, 7, 0.2, 0.3, -0.25, -5, -7.9, 0],
+                       [4, 0.25, 0.26, 0.75, 0.74, 2.51, 3.49, -1.25, -1.75, -2.5, 3.5, 0, 0.24, -0.1, 3, 1.5]],
+                      np.float32).repeat(2, axis=1)
+    cases = np.concatenate([groups * np.float32(2) ** e for e in (-100, -9, 0, 1, 30, 100)] + [0 * groups[:1]])
+    (tmp_path / "round.cpp").write_text("""
+#include "%s/tools/random_weights.hpp"
+#include <cstdio>
+int main() {
+  for (float group[32]; fread(group, sizeof group, 1, stdin);) {
+    random_weights::round_to_mxfp4(group);
+    fwrite(group, sizeof group, 1, stdout);
+  }
+}
+""" % ROOT)
+    subprocess.run(["g++", "-std=c++17", "-O3", "-march=native", tmp_path / "round.cpp", "-o", tmp_path / "round"], check=True)
+    done = subprocess.run([tmp_path / "round"], input=cases.tobytes(), capture_output=True, check=True)
+    rounded = np.frombuffer(done.stdout, np.float32)
+    assert (rounded[:-32] == nearest_in_mxfp4(cases[:-1])).all()
+    assert (rounded[-32:] == 0).all()
+    assert rounded[128:160:2].tolist() == [6, 0, 1, 1, 2, 2, 4, 4, 6, 6, 0, 0.5, 0, -4, -6, 0]  # by hand, of the scale 1
+
+
 def test_same_bytes_with_any_number_of_threads(make_model, made, tmp_path):
-    want = hashlib.sha256(made[1].read_bytes()).hexdigest()
-    for threads in "1", "2", "3":
-        make_model(made[0], "-o", tmp_path / "m.bin", "--seed", 1, check=True,
+    make_model(made[0], "-o", tmp_path / "mxfp4.bin", "--mxfp4", check=True)
+    want = {"--bf16": made[1].read_bytes(), "--mxfp4": (tmp_path / "mxfp4.bin").read_bytes()}
+    for rounding, threads in (("--bf16", "1"), ("--mxfp4", "1"), ("--bf16", "2"), ("--mxfp4", "3")):
+        make_model(made[0], "-o", tmp_path / "m.bin", "--seed", 1, rounding, check=True,
                    env={**os.environ, "OMP_NUM_THREADS": threads})
-        assert hashlib.sha256((tmp_path / "m.bin").read_bytes()).hexdigest() == want, threads
+        assert (tmp_path / "m.bin").read_bytes() == want[rounding], (rounding, threads)
+
+
+# SHA-256 of tiny's file of seed 1. --bf16's and --fp32's are those of golden outputs and of figures that were published.
+HASHES = {"--bf16": "82053e1559096004c5597a178572c14bfcbc7af5757141e242ac04c5f0da53c1",
+          "--fp32": "bbc540fa3e729e0663bd1f05be03861912923505b47a1779479be965670c6cf3",
+          "--mxfp4": "cb4291a9eb43fc036d05cb2eaf23a331d0b6977005f8b33de2e7a17d248c703f"}
 
 
 def test_same_bytes_from_other_compiler_options(tmp_path):
     """Neither fused multiply-adds, nor vector code, nor the lack of OpenMP may change a value."""
-    hashes = set()
-    for number, options in enumerate((["-O0"], ["-O3"], ["-O3", "-march=native", "-ffp-contract=fast"])):
+    compilers = [["g++", "-O0"], ["g++", "-O3"], ["g++", "-O3", "-march=native", "-ffp-contract=fast"],
+                 ["clang++-19", "-O3", "-march=native", "-ffp-contract=on"]]
+    for number, compiler in enumerate(filter(lambda words: shutil.which(words[0]), compilers)):
         program, model = tmp_path / f"p{number}", tmp_path / f"m{number}"
-        subprocess.run(["g++", "-std=c++17", "-Wno-unknown-pragmas", *options, ROOT / "tools/make_model.cpp", "-o", program],
+        subprocess.run([*compiler, "-std=c++17", "-Wno-unknown-pragmas", ROOT / "tools/make_model.cpp", "-o", program],
                        check=True)
-        subprocess.run([program, "tiny", "-o", model, "--fp32"], check=True)
-        hashes.add(hashlib.sha256(model.read_bytes()).hexdigest())
-    assert len(hashes) == 1
+        for rounding, expected in HASHES.items():
+            subprocess.run([program, "tiny", "-o", model, rounding], check=True)
+            assert hashlib.sha256(model.read_bytes()).hexdigest() == expected, (compiler, rounding)
 
 
 def read_tokenizer(path):
@@ -211,11 +269,14 @@ def test_prompts_are_compressed_and_leave_room_for_answers(made):
 @pytest.mark.parametrize("arguments, message", [
     ([], "which shape"),
     (["tiny"], "-o is missing"),
-    (["120b", "-o", "m.bin"], "unknown shape '120b'"),
+    (["12b", "-o", "m.bin"], "unknown shape '12b'"),
     (["tiny", "7m", "-o", "m.bin"], "unknown argument '7m'"),
     (["tiny", "-o"], "-o needs a value"),
     (["tiny", "-o", ""], "-o needs a value"),
     (["tiny", "-o", "m.bin", "--fp16"], "unknown argument '--fp16'"),
+    (["tiny", "-o", "m.bin", "--mxfp4", "--fp32"], "--mxfp4, --bf16 and --fp32 exclude each other"),
+    (["20b", "-o", "m.bin", "--bf16", "--mxfp4"], "exclude each other"),
+    (["7m", "-o", "m.bin", "--fp32", "--bf16"], "exclude each other"),
     (["tiny", "-o", "m.bin", "--seed", "-1"], "--seed '-1'"),
     (["tiny", "-o", "m.bin", "--seed", "1e3"], "--seed '1e3'"),
     (["tiny", "-o", "m.bin", "--seed", "18446744073709551616"], "--seed"),

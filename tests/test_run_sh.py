@@ -68,6 +68,9 @@ def test_each_command_says_what_it_does(command):
     (["bench", "--json"], "--json needs a file"),
     (["bench", "--what"], "unknown argument '--what'"),
     (["bench", "run.sh", "m.bin"], "one model at a time"),
+    (["bench", "run.sh", "--shape", "7m"], "--shape is instead of a model"),
+    (["bench", "--shape", "13b"], "--shape is tiny, 7m, 20b or 120b"),
+    (["bench", "--shape"], "--shape is tiny, 7m, 20b or 120b"),
     (["install"], "needs one directory"),
     (["clean", "all"], "takes no arguments"),
 ])
@@ -440,6 +443,7 @@ def test_bench_prints_tables_and_writes_json(tiny, tmp_path):
         assert f"\n{result['requests']} requests: " in printed
         for kernel in result["kernels"]:
             assert f"  {kernel['operation']}\n" in printed and re.fullmatch(r"[a-z0-9_ ]+( \([a-z_]+\))?", kernel["operation"])
+    assert figures["model"] == str(tiny.model)
     _, again = bench(GETP_HOST_WAVE="32", GETP_HOST_SEED="3")
     assert [r["tokens_hash"] for r in again["results"]] == [r["tokens_hash"] for r in figures["results"]]
     assert bench(GETP_FAST="1")[1]["terms"] == 1
@@ -457,11 +461,55 @@ def test_bench_prints_tables_and_writes_json(tiny, tmp_path):
     (["--json"], "--json needs a value"),
     (["--what", "1"], "unknown argument '--what'"),
     (["other.bin"], "one model at a time"),
+    (["--shape", "tiny"], "--shape is instead of a model"),
+    (["--form", "fp16"], "--form goes with --kernel"),
 ])
 def test_bench_refuses_bad_options_in_one_line(tiny, arguments, message):
     done = subprocess.run([built("build/bench", "GPU=host"), *([tiny.model] if arguments else []), *arguments], capture_output=True, text=True)
     assert done.returncode == 1 and done.stdout == ""
     assert done.stderr.startswith("bench: ") and done.stderr.count("\n") == 1 and message in done.stderr
+
+
+@pytest.mark.parametrize("arguments, message", [
+    (["--shape", "13b"], "unknown shape '13b'"),
+    (["--shape", ""], "--shape needs a value"),
+    (["--shape", "tiny", "--cpu-steps", "1"], "--cpu-steps needs a model file"),
+    (["--shape", "tiny", "--position", "160"], "the model's sequences have 160 positions"),
+    (["--kernel", "rope", "--shape", "tiny", "--form", "mxfp4"], "rope has no weights"),
+    (["--kernel", "mlp1", "--shape", "tiny", "--form", "bf16"], "--form is mxfp4 or fp16"),
+])
+def test_bench_without_a_file_refuses_bad_options_in_one_line(arguments, message):
+    done = subprocess.run([built("build/bench", "GPU=host"), *arguments], capture_output=True, text=True)
+    assert done.returncode == 1 and done.stdout == ""
+    assert done.stderr.startswith("bench: ") and done.stderr.count("\n") == 1 and message in done.stderr
+
+
+def test_bench_without_a_file_is_a_model_of_equal_layers(make_model_tool, tmp_path):
+    """The weights of one layer for all, as make_model --mxfp4 writes them for the first: the tokens of such a file."""
+    subprocess.run([make_model_tool, "tiny", "--mxfp4", "-o", tmp_path / "tiny.bin"], check=True)
+    data, hidden, experts, inner, layers, vocab = (tmp_path / "tiny.bin").read_bytes(), 96, 8, 96, 4, 512
+    attention, qkv = 6 * 32, 10 * 32
+    counts = [(vocab * hidden, 0), (vocab * hidden, 0), (hidden, 1), (hidden, 1), (hidden, 0), (qkv * hidden, 1), (qkv, 1),
+              (hidden * attention, 1), (hidden, 1), (6, 1), (experts * hidden, 1), (experts, 1),
+              (experts * 2 * inner * hidden, 1), (experts * 2 * inner, 1), (experts * hidden * inner, 1), (experts * hidden, 1)]
+    equal, at = data[:60], 60
+    for count, of_layers in counts:
+        equal += data[at:at + 4 * count] * (layers if of_layers else 1)
+        at += 4 * count * (layers if of_layers else 1)
+    assert at == len(data) == len(equal) and equal != data
+    (tmp_path / "equal.bin").write_bytes(equal)
+    results = []
+    for weights in (["--shape", "tiny"], [tmp_path / "equal.bin"]):
+        done = run_sh("bench", *weights, "--json", tmp_path / "out.json", env={**os.environ, "GPU": "host", "GETP_BATCH": "5"})
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "(experts in MXFP4)" in done.stderr
+        loaded = re.search(r"weights loaded: (.*) GB", done.stderr).group(1)
+        figures = json.loads((tmp_path / "out.json").read_text())
+        results.append((figures["first_position"], [(r["requests"], r["bytes_per_step"], r["tokens_hash"]) for r in figures["results"]]))
+        assert loaded == ("0.001" if weights[0] == "--shape" else "0.005"), "one layer, or four"
+    assert results[0] == results[1] and results[0][0] == 80
+    done = run_sh("bench", env={**os.environ, "GPU": "host", "GETP_BATCH": "1"})
+    assert done.returncode == 0 and "bench: random weights of shape tiny\n" in done.stdout, done.stdout + done.stderr
 
 
 KERNELS = ("embedding rmsnorm rmsnorm_experts qkv rope attention attention_window split w_o router topk expert_tiles mlp1 "
@@ -489,11 +537,16 @@ def test_the_kernels_are_listed(bench):
     assert unknown.stderr.startswith("bench: no kernel 'relu'; there are " + ", ".join(KERNELS))
 
 
-@pytest.mark.parametrize("name", KERNELS)
-def test_one_kernel(bench, name, tmp_path):
+PRODUCTS = ("qkv", "w_o", "router", "mlp1", "mlp2", "unembedding")
+
+
+@pytest.mark.parametrize("name, form", [*((name, None) for name in KERNELS), *((name, "fp16") for name in PRODUCTS[3:5]),
+                                        ("qkv", "mxfp4"), ("router", "mxfp4")])
+def test_one_kernel(bench, name, form, tmp_path):
     """Bytes and operations against what tiny's shape says, for five rows at position 80."""
     rows, hidden, attention, kv, experts, chosen, inner, vocab, window, seen = 5, 96, 192, 64, 8, 4, 96, 512, 24, 81
-    done = bench("--kernel", name, "--rows", rows, "--position", seen - 1, "--steps", 3, "--json", tmp_path / "out.json")
+    done = bench("--kernel", name, "--rows", rows, "--position", seen - 1, "--steps", 3, "--json", tmp_path / "out.json",
+                 *(["--form", form] if form else []))
     assert (done.returncode, done.stderr) == (0, ""), done.stderr
     figures = json.loads((tmp_path / "out.json").read_text())
     assert (figures["kernel"], figures["backend"], figures["rows"], figures["position"]) == (name, "host", rows, seen - 1)
@@ -504,7 +557,10 @@ def test_one_kernel(bench, name, tmp_path):
 
     matrices = {"qkv": (hidden, attention + 2 * kv), "w_o": (attention, hidden), "router": (hidden, experts),
                 "mlp1": (hidden, 2 * inner), "mlp2": (inner, hidden), "unembedding": (hidden, vocab)}
-    floats = {"embedding": 2 * hidden, "rmsnorm": 5 * hidden, "rmsnorm_experts": (4 + chosen) * hidden,
+    form = form or ("mxfp4" if name.startswith("mlp") else "fp16")
+    assert figures["form"] == (form.upper() if name in PRODUCTS else "")
+    assert (f", weights in {form.upper()}, 5 rows" in done.stdout) == (name in PRODUCTS)
+    floats = {"embedding": 1.5 * hidden, "rmsnorm": 5 * hidden, "rmsnorm_experts": (4 + chosen) * hidden,
               "rope": 2 * (attention + 2 * kv), "attention": 2 * seen * kv + 2 * attention,
               "attention_window": 2 * window * kv + 2 * attention, "split": 2 * attention, "topk": experts + 2 * chosen,
               "expert_tiles": 2 * chosen, "swiglu": 3 * chosen * inner, "argmax": vocab}
@@ -513,7 +569,10 @@ def test_one_kernel(bench, name, tmp_path):
         outputs = rows * (chosen if name.startswith("mlp") else 1)
         inputs = outputs if name == "mlp2" else rows
         of_weights = figures["bytes"] - 4 * inputs * n - 4 * outputs * d  # two terms of two bytes; sums in FP32
-        used = of_weights / (2 * ((d + 15) // 16 * 16) * n + 4 * d)
+        strips = (d + 15) // 16
+        # MXFP4: 16 rows of four steps of 32, codes and scales in 1,088 bytes
+        of_one = strips * (1088 * ((n // 32 + 3) // 4) if form == "mxfp4" else 2 * 16 * n) + 4 * d
+        used = of_weights / of_one
         assert used == pytest.approx(round(used)) and 1 <= round(used) <= (experts if name.startswith("mlp") else 1)
         assert figures["flops"] == 2 * 2 * outputs * n * d
     else:
@@ -557,6 +616,7 @@ def test_one_kernel_by_the_front_door(tiny, tmp_path):
 def test_demo_matches_the_reference(shape):
     done = run_sh("demo", "--shape", shape, "--gpu", "host", timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
+    assert "(experts in MXFP4)" in done.stderr
     assert "demo: 32 of 32 requests match the CPU reference token for token" in done.stdout
 
 

@@ -36,14 +36,19 @@ def exported(snapshot, folder):
 
 def logits_of(program, model, ids):
     done = subprocess.run([program, model, *map(str, ids)], check=True, capture_output=True)
-    return np.frombuffer(done.stdout, np.float32).reshape(len(ids), 2, -1)
+    (experts,) = re.findall(rb"experts in (.*)\)\n", done.stderr)
+    return np.frombuffer(done.stdout, np.float32).reshape(len(ids), 2, -1), experts.decode()
 
 
-@pytest.mark.parametrize("name", ["mxfp4", "bf16", "fp32"])
-def test_logits_are_transformers(name, print_logits, tmp_path):
+@pytest.mark.parametrize("name, experts_on_the_device", [
+    ("mxfp4", "MXFP4"), ("bf16", "MXFP4"),  # the same values
+    ("fp32", "FP16, rounded to BF16"),
+])
+def test_logits_are_transformers(name, experts_on_the_device, print_logits, tmp_path):
     ids, expected = json.loads((GOLDEN / name / "ids.json").read_text()), np.load(GOLDEN / name / "logits.npy")
     assert len(ids) > 2 * 16  # more than two windows
-    logits = logits_of(print_logits, exported(GOLDEN / name, tmp_path), ids)
+    logits, experts = logits_of(print_logits, exported(GOLDEN / name, tmp_path), ids)
+    assert experts == experts_on_the_device
     for by, of in (("forward", logits[:, 0]), ("forward_hip", logits[:, 1])):
         difference = np.abs(of - expected).max(axis=1)
         print(f"{name}, {by}: largest difference {difference.max():.2e}, logits up to {np.abs(expected).max():.1f}")

@@ -14,7 +14,7 @@ $(TEST_DIR)/forward_test: TEST_FLAGS += $(if $(SANITIZE),,-O2) # runs the longes
 RUN_FLAGS = $(if $(SANITIZE),$(TEST_FLAGS),-O3 $(call host,$(OPENMP) -march=native))
 
 MODELS = build/tests/models
-TEST_MODELS = $(patsubst %,$(MODELS)/%.bin,tiny tiny_fp32 7m 7m_fp32)
+TEST_MODELS = $(patsubst %,$(MODELS)/%.bin,tiny tiny_fp32 tiny_mxfp4 7m 7m_fp32)
 
 .PHONY: tests
 tests: $(TEST_PROGRAMS) $(TEST_DIR)/run $(TEST_MODELS)
@@ -48,6 +48,10 @@ build/fuzz/%: tests/fuzz/%.cpp
 $(MODELS)/%_fp32.bin: build/make_model
 	@mkdir -p $(MODELS)
 	build/make_model $* -o $@ --seed 2 --fp32
+
+$(MODELS)/%_mxfp4.bin: build/make_model
+	@mkdir -p $(MODELS)
+	build/make_model $* -o $@ --seed 3 --mxfp4
 
 $(MODELS)/%.bin: build/make_model
 	@mkdir -p $(MODELS)

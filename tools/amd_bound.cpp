@@ -1,5 +1,6 @@
 // What a step of gpt-oss-20b's shape launches most of, a few blocks of each, for the simulated card to count:
-//   amd_bound PRODUCT|ATTENTION ROWS TERMS        (tools/amd_bound.py runs it)
+//   amd_bound PRODUCT|ATTENTION ROWS TERMS [mxfp4|fp16]        (tools/amd_bound.py runs it)
+// The experts' weights are in MXFP4, if nothing else is said, all others in FP16.
 // Prints launches a step, and of a launch the blocks, the bytes that it must move at least (0: those that the run
 // touched, scaled) and the FLOPs that it is asked for (each term of an activation counts).
 #include <map>
@@ -47,12 +48,12 @@ const std::map<std::string, StepProduct> kProducts = {
 
 // Runs at most 256 rows and outputs of one matrix: so few-rows products with as many waves a block as few blocks have.
 // Experts are chosen evenly.
-void run_product(const StepProduct &p, int batch, int terms) {
+void run_product(const StepProduct &p, int batch, int terms, MatrixForm form) {
   const int matrices = p.of_experts ? std::min(kExperts, batch * kChosen) : 1;
   const int rows = p.of_experts ? (batch * kChosen + matrices - 1) / matrices : batch;
   const int own_rows = std::min(rows, 256), own_d = std::min(p.d, 256);
-  DeviceMatrix w;
-  w.shaped(1, own_d, p.n).form = MatrixForm::kFp16;
+  DeviceMatrix w, whole;
+  w.shaped(1, own_d, p.n).form = whole.shaped(1, p.d, p.n).form = form;
   w.d_units = zeros<uint4>(w.unit_count());
   w.d_scales = zeros<float>(own_d);
   const SplitRows x = {zeros<fp16>((size_t)own_rows * p.n), zeros<fp16>((size_t)own_rows * p.n), zeros<float>(own_rows),
@@ -65,10 +66,9 @@ void run_product(const StepProduct &p, int batch, int terms) {
   const ProductPlan plan = plan_product(current_card(), product);
   launch_matmul(matmul_arguments(zeros<float>((size_t)own_rows * own_d), w, nullptr, x, of, product.row_tiles), w.form,
                 plan, terms, nullptr);
-  const size_t values = (size_t)p.n * p.d + (size_t)terms * rows * p.n;
   const size_t row_tiles = (rows + product.tile_rows - 1) / product.tile_rows;
   print(p.launches, matrices * row_tiles * ((p.d + plan.tile_outputs - 1) / plan.tile_outputs),
-        matrices * (sizeof(fp16) * values + sizeof(float) * rows * p.d),
+        matrices * (whole.bytes() + sizeof(fp16) * terms * rows * p.n + sizeof(float) * rows * p.d),
         2.0 * terms * batch * (p.of_experts ? kChosen : 1) * p.n * p.d);
 }
 
@@ -87,17 +87,21 @@ void run_attention(int window, int batch) {
 }  // namespace
 
 int main(int argc, char **argv) {
-  const Arguments arguments("usage: amd_bound PRODUCT|ATTENTION ROWS TERMS");
+  const Arguments arguments("usage: amd_bound PRODUCT|ATTENTION ROWS TERMS [mxfp4|fp16]");
   const std::vector<std::string> operands = arguments.parse(argc, argv, {});
-  if (operands.size() != 3) arguments.refuse("give a product or attention, rows and terms");
+  if (operands.size() < 3 || operands.size() > 4) arguments.refuse("give a product or attention, rows and terms");
   const std::string &what = operands[0];
   const int rows = Argument{arguments, "ROWS", operands[1]}.number(1, 1 << 20);
   const int terms = Argument{arguments, "TERMS", operands[2]}.number(1, 2);
+  const std::string form = operands.size() > 3 ? operands[3] : "";
+  if (!form.empty() && form != "mxfp4" && form != "fp16") arguments.refuse("no form '" + form + "'");
   if (what == "attention_window" || what == "attention_all")
     run_attention(what == "attention_all" ? 0 : kWindow, rows);
-  else if (kProducts.count(what))
-    run_product(kProducts.at(what), rows, terms);
-  else
+  else if (!kProducts.count(what))
     arguments.refuse("no product '" + what + "'");
+  else
+    run_product(
+        kProducts.at(what), rows, terms,
+        form == "mxfp4" || (form.empty() && kProducts.at(what).of_experts) ? MatrixForm::kMxfp4 : MatrixForm::kFp16);
   HIP_CHECK(hipDeviceSynchronize());
 }

@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """Bounds of a step of gpt-oss-20b's shape on an AMD card, from what the simulated card counts: not measurements.
 
-    tools/amd_bound.py [--arch gfx90a] [--terms 2] [ROWS ...]          (docs/AMDSIM.md; default 1 32 512 1870)
+    tools/amd_bound.py [--arch gfx90a] [--terms 2] [--experts mxfp4|fp16] [ROWS ...]    (docs/AMDSIM.md; default 1 32 512 1870)
 
 Each product and attention runs a few blocks of its real size (tools/amd_bound.cpp) with AMDSIM_REPORT. The cycles of
 each unit are scaled to the blocks of a step and divided by the compute units that so many blocks fill; bytes are those
-that a launch must move. The largest time is the launch's bound. The rest of a step is not in it.
+that a launch must move, by the form of the weights: --experts' for w_mlp1 and w_mlp2 (default mxfp4), FP16 for the others.
+The largest time is the launch's bound. The rest of a step is not in it.
 """
 
 import argparse
@@ -28,7 +29,8 @@ class Bound:
         report = Path(folder) / "report.json"
         environment = {**os.environ, "LD_LIBRARY_PATH": str(ROOT / "build/amdsim"), "AMDSIM": options.arch,
                        "AMDSIM_REPORT": str(report)}
-        done = subprocess.run([program, kernel, str(rows), str(options.terms)], env=environment, capture_output=True,
+        form = [options.experts] if kernel.startswith("w_mlp") else []
+        done = subprocess.run([program, kernel, str(rows), str(options.terms), *form], env=environment, capture_output=True,
                               text=True)
         if done.returncode:
             sys.exit(done.stderr)
@@ -65,6 +67,7 @@ def main():
     parser = argparse.ArgumentParser(usage=__doc__.split("\n\n")[1].strip())
     parser.add_argument("--arch", default="gfx90a")
     parser.add_argument("--terms", type=int, default=2)
+    parser.add_argument("--experts", choices=["mxfp4", "fp16"], default="mxfp4")
     parser.add_argument("rows", nargs="*", type=int, default=[1, 32, 512, 1870])
     options = parser.parse_args()
     program = ROOT / f"build/amdsim/amd_bound-{options.arch}"
@@ -75,7 +78,8 @@ def main():
         bounds = {rows: {kernel: Bound(program, options, kernel, rows, folder) for kernel in KERNELS}
                   for rows in options.rows}
     totals = {rows: sum(each.most for each in kernels.values()) for rows, kernels in bounds.items()}
-    print("Milliseconds a step at least, and by which unit (matrix: share of the peak that is asked for)\n")
+    print(f"Milliseconds a step at least, and by which unit (matrix: share of the peak that is asked for); experts in "
+          f"{options.experts.upper()}\n")
     table(["rows", *map(str, bounds)], *([kernel, *(of_rows[kernel].summary() for of_rows in bounds.values())]
                                          for kernel in KERNELS),
           ["together", *(f"{1e3 * total:.1f}" for total in totals.values())],

@@ -1,20 +1,23 @@
 // Speed of the engine's steps against the copy bandwidth of the same device in the same run.
-//   bench MODEL [--batch N,N,...=1] [--position N=0] [--steps N=128] [--kernels 0|1] [--cpu-steps N=0] [--json FILE]
-//   bench --kernel NAME [--rows N=1] [MODEL] [--position N] [--steps N=128] [--json FILE]
+//   bench MODEL|--shape SHAPE [--batch N,N,...=1] [--position N=0] [--steps N=128] [--kernels 0|1] [--cpu-steps N=0]
+//     [--json FILE]
+//   bench --kernel NAME [--rows N=1] [--form mxfp4|fp16] [MODEL|--shape SHAPE] [--position N] [--steps N=128] [--json FILE]
 //   bench --memory                                            the bytes that are free on the device
 // For each batch size (0: as many requests as fit) runs `steps` decoding steps, all requests from the same position on,
 // each feeding the argmax of the step before; keys and values of earlier positions are drawn at random. Says the time
 // of a step, tokens a second, what share of the measured copy bandwidth the bytes make that a step must read, and the
 // rate of its products, both terms counted. --kernels 1: time by operation, of further steps. --cpu-steps: also runs
 // the CPU's forward from position 0 and compares argmaxes. --json: the same figures for machines.
+// --shape: without a file, tiny, 7m, 20b or 120b; each of its layers has what make_model --mxfp4 writes for the first.
 // --kernel: one kernel by itself (kernel_cases.hpp) at gpt-oss-20b's shape, or that of MODEL, of which only the header
-// is read; `steps` launches that take turns with as many buffers as no cache holds.
+// is read; `steps` launches that take turns with as many buffers as no cache holds. --form: of its weights, by default
+// MXFP4 for the experts', FP16 for others.
 #define TESTING
 #include "../run.cpp"
 
 #include "arguments.hpp"
 #include "kernel_cases.hpp"
-#include "shapes.hpp"
+#include "random_weights.hpp"
 #include "summation_orders.hpp"
 
 #include <chrono>
@@ -168,6 +171,45 @@ std::vector<Operation> take_launches(int steps, const Products &products) {
   return sums;
 }
 
+// Sets up the first device with random weights, those of one layer for all: they are drawn, packed and read once.
+void set_up_random(const Shape &shape) {
+  Shape of_one = shape;
+  of_one.n_layers = 1;
+  const auto tensors = random_weights::tensors_of(of_one);
+  const std::unique_ptr<float[]> values(new float[random_weights::model_bytes(of_one) / sizeof(float)]);
+  constexpr int64_t kPart = 1 << 20;  // values
+  struct Part {
+    int tensor;
+    int64_t first;
+    float *to;
+  };
+  std::vector<Part> parts;
+  float *to = values.get();
+  for (int t = 0; t < random_weights::kTensors; to += tensors.at[t].count, t++)
+    for (int64_t first = 0; first < tensors.at[t].count; first += kPart) parts.push_back({t, first, to + first});
+  gpu::on_several_threads(parts.size(), [&](size_t i) {  // no tensor of these shapes has an odd number of values
+    const random_weights::Tensor &tensor = tensors.at[parts[i].tensor];
+    random_weights::fill(parts[i].to, tensor, parts[i].tensor, parts[i].first,
+                         std::min(kPart, tensor.count - parts[i].first), 1, random_weights::Rounding::kMxfp4);
+  });
+
+  Config one;
+  memcpy(&one, &of_one, sizeof one);
+  TransformerWeights in_values;
+  memory_map_weights(&in_values, &one, values.get());
+  gpu::HostWeights h = in_values;
+  h.one_layer = true;
+  gpu::node.devices.resize(1);
+  gpu::Device &device = gpu::node.devices[0];
+  device.w.own_layers(of_one, 0, 1);
+  gpu::choose_forms(device.w, of_one, h);
+  const gpu::Layer first = device.w.layers[0];
+  device.w.layers.assign(shape.n_layers, first);
+  device.w.own_layers(shape, 0, shape.n_layers);
+  device.set_up(gpu::pick_devices()[0], shape, h, false);
+  gpu::upload_weights({{device.id, &device.w}}, shape, h);
+}
+
 // Random keys and values wherever no step has written any.
 void fill_caches(gpu::Device &device) {
   std::mt19937 random(1);
@@ -249,12 +291,16 @@ void write_json(FILE *file, const std::string &header, const std::vector<Result>
 }
 
 constexpr const char *kHelp =
-    "usage: bench MODEL [--batch N,N,...=1] [--position N=0] [--steps N=128] [--kernels 0|1] [--cpu-steps N=0] "
-    "[--json FILE], or bench --kernel NAME|help [--rows N=1] [MODEL] [--position N] [--steps N=128] [--json FILE], or "
-    "bench --memory";
+    "usage: bench MODEL|--shape tiny|7m|20b|120b [--batch N,N,...=1] [--position N=0] [--steps N=128] [--kernels 0|1] "
+    "[--cpu-steps N=0] [--json FILE], or bench --kernel NAME|help [--rows N=1] [--form mxfp4|fp16] [MODEL|--shape "
+    "SHAPE] "
+    "[--position N] [--steps N=128] [--json FILE], or bench --memory";
 
 struct Options : Arguments {
   std::string model, json, kernel;
+  const Shape *shape = nullptr;  // instead of a model
+  std::string of_shape;          // its name
+  std::optional<gpu::MatrixForm> form;
   std::vector<int> batches;
   int position = -1, steps = 128, kernels = 0, cpu_steps = 0, rows = 0;
   bool memory = false;
@@ -268,6 +314,10 @@ struct Options : Arguments {
         batches.push_back(Argument{*this, value.name, value.text.substr(begin, end - begin)}.number(0, 32768));
       }
     };
+    const auto take_form = [&](const Argument &value) {
+      if (value.text != "mxfp4" && value.text != "fp16") refuse("--form is mxfp4 or fp16, not '" + value.text + "'");
+      form = value.text == "fp16" ? gpu::MatrixForm::kFp16 : gpu::MatrixForm::kMxfp4;
+    };
     const auto operands = parse(argc, argv,
                                 {{"batch", take_batches},
                                  {"position", [&](const Argument &value) { position = value.number(0, kMost); }},
@@ -277,17 +327,28 @@ struct Options : Arguments {
                                  {"json", &json},
                                  {"kernel", &kernel},
                                  {"rows", [&](const Argument &value) { rows = value.number(1, 32768); }},
+                                 {"shape", &of_shape},
+                                 {"form", take_form},
                                  {"memory", &memory}});
     if (operands.size() > 1) refuse("one model at a time, not also '" + operands[1] + "'");
-    if (operands.empty() && !memory && kernel.empty()) refuse("which model?");
-    if (!operands.empty()) model = operands[0];
-    if (kernel.empty() && rows) refuse("--rows goes with --kernel");
+    if (!operands.empty() && !of_shape.empty())
+      refuse("--shape is instead of a model, not beside '" + operands[0] + "'");
+    if (operands.empty() && of_shape.empty() && !memory && kernel.empty()) refuse("which model?");
+    if (operands.empty() && of_shape.empty()) of_shape = "20b";
+    if (!operands.empty())
+      model = operands[0];
+    else if (!(shape = find_shape(of_shape)))
+      refuse("unknown shape '" + of_shape + "'");
+    if (shape && cpu_steps) refuse("--cpu-steps needs a model file");
+    if (kernel.empty() && (rows || form)) refuse(std::string(rows ? "--rows" : "--form") + " goes with --kernel");
     if (!kernel.empty() && (!batches.empty() || kernels || cpu_steps))
       refuse("--batch, --kernels and --cpu-steps do not go with --kernel");
     if (batches.empty()) batches = {1};
     if (kernel.empty() && position < 0) position = 0;
     if (!rows) rows = 1;
   }
+
+  std::string weights() const { return shape ? "random weights of shape " + of_shape : model; }
 
   [[noreturn]] void refuse_position(int positions) const {
     refuse("the model's sequences have " + std::to_string(positions) + " positions, fewer than asked for");
@@ -374,6 +435,7 @@ struct KernelResult {
   std::vector<float> times;  // milliseconds, ascending
   size_t buffers, buffer_bytes;
   double bytes, flops;
+  std::optional<gpu::MatrixForm> form;
 
   double median() const { return times[times.size() / 2]; }
   double bandwidth() const { return bytes / median() * 1e3; }
@@ -385,7 +447,8 @@ KernelResult measure_kernel(const gpu::kernel_cases::Kernel &kernel, const gpu::
   constexpr size_t kCold = 512u << 20;                                     // twice the largest cache, MI300X's
   std::vector<gpu::kernel_cases::Work> works = {kernel.prepare(setting)};  // each in buffers of its own
   while (setting.memory.bytes() < kCold && (int)works.size() < count) works.push_back(kernel.prepare(setting));
-  KernelResult result = {"", {}, works.size(), setting.memory.bytes() / works.size(), works[0].bytes, works[0].flops};
+  KernelResult result = {
+      "", {}, works.size(), setting.memory.bytes() / works.size(), works[0].bytes, works[0].flops, works[0].form};
 
   gpu::launch_hook = time_launch;  // for the names; and the first launch loads the kernels
   works[0].launch();
@@ -416,7 +479,8 @@ void time_kernel(const Options &options) {
     return;
   }
   const gpu::kernel_cases::Kernel &kernel = find_kernel(options);
-  const gpu::Config p = options.model.empty() ? gpu::Config(k20b) : gpu::Config(read_shape(options.model));
+  if (options.form && !kernel.form) options.refuse(options.kernel + " has no weights: leave --form out");
+  const gpu::Config p = options.shape ? gpu::Config(*options.shape) : gpu::Config(read_shape(options.model));
   const int position = options.position < 0 ? std::min(512, p.seq_len / 2) : options.position;
   if (position >= p.seq_len) options.refuse_position(p.seq_len);
   const int terms = gpu::Device::wanted_terms();
@@ -432,15 +496,19 @@ void time_kernel(const Options &options) {
   hipStream_t stream;
   HIP_CHECK(hipStreamCreate(&stream));
   gpu::kernel_cases::Memory memory;
+  const gpu::MatrixForm form = options.form ? *options.form : kernel.form.value_or(gpu::MatrixForm::kFp16);
   const KernelResult result =
-      measure_kernel(kernel, {p, card, options.rows, position, terms, stream, memory}, options.steps);
+      measure_kernel(kernel, {p, card, options.rows, position, terms, form, stream, memory}, options.steps);
   HIP_CHECK(hipStreamDestroy(stream));
 
   printf("%s (%s back end), shape of %s, FP16 terms of an activation: %d\n", properties.name, getp_backend_name(),
-         options.model.empty() ? "gpt-oss-20b" : options.model.c_str(), terms);
-  printf("copy bandwidth: %.0f GB/s; %s (%s), %d row%s at position %d: %d launches in turns over %zu times %.1f MB\n\n",
-         copy / 1e9, kernel.name, result.launched.c_str(), options.rows, options.rows == 1 ? "" : "s", position,
-         options.steps, result.buffers, (double)result.buffer_bytes / 1e6);
+         options.shape ? options.of_shape.c_str() : options.model.c_str(), terms);
+  const char *form_name = result.form ? name_of(*result.form) : "";
+  printf(
+      "copy bandwidth: %.0f GB/s; %s (%s)%s%s, %d row%s at position %d: %d launches in turns over %zu times %.1f "
+      "MB\n\n",
+      copy / 1e9, kernel.name, result.launched.c_str(), result.form ? ", weights in " : "", form_name, options.rows,
+      options.rows == 1 ? "" : "s", position, options.steps, result.buffers, (double)result.buffer_bytes / 1e6);
   printf("%10s %10s %10s %8s %10s %10s %9s\n", "ms, median", "least", "MB", "GB/s", "% of copy", "GFLOP", "TFLOP/s");
   printf("%10.4f %10.4f %10.4g %8.4g %10.1f", result.median(), result.times[0], result.bytes / 1e6,
          result.bandwidth() / 1e9, 100 * result.bandwidth() / copy);
@@ -449,11 +517,12 @@ void time_kernel(const Options &options) {
   if (!json) return;
   fprintf(json,
           "{\"device\": %s, \"backend\": \"%s\", \"terms\": %d, \"copy_bytes_per_second\": %.6g,\n \"kernel\": \"%s\", "
-          "\"launched\": \"%s\", \"rows\": %d, \"position\": %d, \"launches\": %d, \"buffers\": %zu,\n \"ms\": %.6g, "
+          "\"launched\": \"%s\", \"form\": \"%s\", \"rows\": %d, \"position\": %d, \"launches\": %d, \"buffers\": "
+          "%zu,\n \"ms\": %.6g, "
           "\"least_ms\": %.6g, \"bytes\": %.6g, \"bytes_per_second\": %.6g, \"flops\": %.6g, \"tflops\": %.6g}\n",
           json_string(properties.name).c_str(), getp_backend_name(), terms, copy, kernel.name, result.launched.c_str(),
-          options.rows, position, options.steps, result.buffers, result.median(), (double)result.times[0], result.bytes,
-          result.bandwidth(), result.flops, result.tflops());
+          form_name, options.rows, position, options.steps, result.buffers, result.median(), (double)result.times[0],
+          result.bytes, result.bandwidth(), result.flops, result.tflops());
   options.close_json(json);
 }
 
@@ -472,8 +541,11 @@ int main(int argc, char **argv) {
     time_kernel(options);
     return 0;
   }
-  Transformer transformer;
-  build_transformer(&transformer, const_cast<char *>(options.model.c_str()));
+  Transformer transformer = {};
+  if (options.shape)
+    memcpy(&transformer.config, options.shape, sizeof(Config));
+  else
+    build_transformer(&transformer, const_cast<char *>(options.model.c_str()));
   const Config &p = transformer.config;
   if (options.position + options.steps > p.seq_len || options.cpu_steps > p.seq_len) options.refuse_position(p.seq_len);
   FILE *json = options.open_json();
@@ -482,7 +554,10 @@ int main(int argc, char **argv) {
   HIP_CHECK(hipSetDevice(gpu::pick_devices()[0]));
   const double copy = copy_bandwidth();  // before the model takes the memory
   const auto start = std::chrono::steady_clock::now();
-  warm_up(&transformer, nullptr);
+  if (options.shape)
+    set_up_random(*options.shape);
+  else
+    warm_up(&transformer, nullptr);
   const double load = seconds_since(start);
   gpu::Device &device = gpu::node.devices[0];
   fill_caches(device);
@@ -490,7 +565,7 @@ int main(int argc, char **argv) {
   hipDeviceProp_t properties = {};
   HIP_CHECK(hipGetDeviceProperties(&properties, device.id));
   printf("%s (%s back end), %s, FP16 terms of an activation: %d\n", properties.name, getp_backend_name(),
-         options.model.c_str(), device.terms);
+         options.weights().c_str(), device.terms);
   printf("load: %.1f s; copy bandwidth: %.0f GB/s; positions %d to %d\n", load, copy / 1e9, options.position,
          options.position + options.steps - 1);
 
@@ -508,10 +583,10 @@ int main(int argc, char **argv) {
              "\"backend\": \"%s\", \"terms\": %d, \"copy_bytes_per_second\": %.6g, \"load_seconds\": %.3g, "
              "\"first_position\": %d, \"steps\": %d",
              getp_backend_name(), device.terms, copy, load, options.position, options.steps);
-    write_json(
-        json,
-        "\"device\": " + json_string(properties.name) + ", \"model\": " + json_string(options.model) + ",\n " + header,
-        results);
+    write_json(json,
+               "\"device\": " + json_string(properties.name) + ", \"model\": " + json_string(options.weights()) +
+                   ",\n " + header,
+               results);
     options.close_json(json);
   }
 
@@ -529,6 +604,6 @@ int main(int argc, char **argv) {
   if (options.cpu_steps)
     printf("argmax agrees with the CPU at %d of %d steps, max abs difference %.3g\n", agree, options.cpu_steps, worst);
   finish(&transformer, nullptr);
-  free_transformer(&transformer);
+  if (!options.shape) free_transformer(&transformer);
   return agree == options.cpu_steps ? 0 : 1;
 }

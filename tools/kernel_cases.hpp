@@ -5,11 +5,14 @@
 #include <algorithm>
 #include <functional>
 #include <numeric>
+#include <optional>
 #include <random>
 #include <set>
 #include <vector>
 
 #include "../hip/engine/forward.hpp"
+#include "../hip/engine/upload.hpp"
+#include "random_weights.hpp"
 
 namespace getp_hip::kernel_cases {
 
@@ -48,31 +51,44 @@ class Memory {
   }
   float *random(size_t count) { return filled(count, normal_values(count)); }
 
-  // In the form that upload would choose for weights which BF16 holds.
-  DeviceMatrix matrix(size_t count, int d, int n) {
-    DeviceMatrix w = shape_of(count, d, n);
+  // Random weights, as upload lays them out: in the form, where the shape can take it. What is packed repeats some strips.
+  DeviceMatrix matrix(size_t count, int d, int n, MatrixForm form) {
+    DeviceMatrix w = shape_of(count, d, n, form);
     if (w.form == MatrixForm::kFp32) {
       w.d_exact = random(w.rows() * n);
-      return w;
+    } else if (w.form == MatrixForm::kFp16) {
+      const std::vector<float> &values = normal_values(w.unit_count() * 8);
+      for (size_t i = weights_.size(); i < values.size(); i++)
+        weights_.push_back(to_fp16(to_float(to_bf16(values[i])) * 4096));
+      w.d_units = (uint4 *)filled(w.unit_count() * 8, weights_);
+      w.d_scales = filled(w.rows(), std::vector<float>(1024, 1.0f / (1 << 18)));  // 4096 comes off, and about sqrt(n)
+    } else {
+      DeviceMatrix some;
+      some.shaped(1, std::max<size_t>(1, std::min<size_t>(w.rows(), kDrawn / n) / 16) * 16, n).form = w.form;
+      std::vector<float> values = normal_values(some.rows() * n);
+      values.resize(some.rows() * n, 0);
+      for (size_t i = 0; i < values.size(); i += kMxfp4Group) random_weights::round_to_mxfp4(&values[i]);
+      for (float &value : values) value /= 64;  // about sqrt(n)
+      const std::shared_ptr<PackedMatrix> packed = packed_in_mxfp4(some, values.data());
+      w.d_units = filled(w.unit_count(), std::vector<uint4>(&packed->units[0], &packed->units[some.unit_count()]));
+      w.d_scales = filled(w.rows(), packed->scales);
     }
-    const std::vector<float> &values = normal_values(w.unit_count() * 8);
-    for (size_t i = weights_.size(); i < values.size(); i++)
-      weights_.push_back(to_fp16(to_float(to_bf16(values[i])) * 4096));
-    w.d_units = (uint4 *)filled(w.unit_count() * 8, weights_);
-    w.d_scales = filled(w.rows(), std::vector<float>(1024, 1.0f / (1 << 18)));  // 4096 comes off, and about sqrt(n)
     return w;
   }
-  static DeviceMatrix shape_of(size_t count, int d, int n) {
+  static DeviceMatrix shape_of(size_t count, int d, int n, MatrixForm form) {
     DeviceMatrix w;
-    w.shaped(count, d, n);
-    w.form = can_split(n) ? MatrixForm::kFp16 : MatrixForm::kFp32;
+    w.shaped(count, d, n).form = form;
+    if (form == MatrixForm::kMxfp4 && n % kMxfp4Group != 0) w.form = MatrixForm::kFp16;
+    if (!can_split(n)) w.form = MatrixForm::kFp32;
     return w;
   }
 
  private:
+  static constexpr size_t kDrawn = 4 << 20;  // at most
+
   // At least `count` values, or the most that are drawn.
   const std::vector<float> &normal_values(size_t count) {
-    while (normals_.size() < std::min<size_t>(count, 4 << 20)) normals_.push_back(normal_(random_));
+    while (normals_.size() < std::min(count, kDrawn)) normals_.push_back(normal_(random_));
     return normals_;
   }
 
@@ -89,6 +105,7 @@ struct Setting {
   Config p;
   Card card;
   int rows, position, terms;
+  MatrixForm form;  // of the weights of what has some
   hipStream_t stream;
   Memory &memory;
 };
@@ -97,11 +114,13 @@ struct Setting {
 struct Work {
   double bytes, flops;  // that it must move (each input and output once) and do; 0 flops: none to speak of
   std::function<void()> launch;
+  std::optional<MatrixForm> form = {};  // that its weights have
 };
 
 struct Kernel {
   const char *name, *what;
   Work (*prepare)(const Setting &);
+  std::optional<MatrixForm> form = {};  // of its weights, unless another is asked for
 };
 
 constexpr double kFloat = sizeof(float);
@@ -130,11 +149,11 @@ inline Work product_work(const Setting &at, const DeviceMatrix &w, double matric
   const double of_weights = matrices / (double)w.count * (double)w.bytes();
   const double of_inputs = inputs * w.n * (fp16_terms ? at.terms * sizeof(fp16) : sizeof(float));
   return {of_weights + of_inputs + outputs * w.d * kFloat, 2 * outputs * w.n * w.d * (fp16_terms ? at.terms : 1),
-          std::move(launch)};
+          std::move(launch), w.form};
 }
 
 inline Work product(const Setting &at, int d, int n, bool biased = true) {
-  const DeviceMatrix w = at.memory.matrix(1, d, n);
+  const DeviceMatrix w = at.memory.matrix(1, d, n, at.form);
   const Activations x = activations(at, at.rows, n);
   const float *d_bias = biased ? at.memory.random(d) : nullptr;
   float *d_out = at.memory.room<float>((size_t)at.rows * d);
@@ -166,15 +185,15 @@ inline ExpertTiles room_of_groups(const Setting &at) {
 // Groups the rows of chosen experts as forward does.
 inline ExpertTiles group(const Setting &at, const ExpertTiles &room, const int *d_experts) {
   const Config &p = at.p;
-  const DeviceMatrix first = Memory::shape_of(p.n_experts, 2 * p.intermediate_dim, p.hidden_dim);
-  const DeviceMatrix second = Memory::shape_of(p.n_experts, p.hidden_dim, p.intermediate_dim);
+  const DeviceMatrix first = Memory::shape_of(p.n_experts, 2 * p.intermediate_dim, p.hidden_dim, at.form);
+  const DeviceMatrix second = Memory::shape_of(p.n_experts, p.hidden_dim, p.intermediate_dim, at.form);
   return group_chosen(at.card, room, first, second, d_experts, at.rows, p.experts_per_token, p.n_experts, at.stream);
 }
 
 // share: rows of the result that read the same row of x.
 inline Work expert_product(const Setting &at, int d, int n, int share) {
   const std::vector<int> experts = random_experts(at);
-  const DeviceMatrix w = at.memory.matrix(at.p.n_experts, d, n);
+  const DeviceMatrix w = at.memory.matrix(at.p.n_experts, d, n, at.form);
   ProductRows of;
   of.rows = (int)experts.size();
   of.share = share;
@@ -286,10 +305,12 @@ inline Work embedding_work(const Setting &at) {
   std::iota(tokens.begin(), tokens.end(), 0);
   std::shuffle(tokens.begin(), tokens.end(), std::mt19937(3));
   DeviceMatrix table;
-  table.shaped_table(at.rows, hidden).d_exact = at.memory.random((size_t)at.rows * hidden);
+  table.shaped_table(at.rows, hidden).form = MatrixForm::kBf16;
+  table.d_bf16 = at.memory.filled((size_t)at.rows * hidden, std::vector<bf16>(1024, to_bf16(1)));
   const int *d_tokens = at.memory.copied(tokens);
   float *d_out = at.memory.room<float>((size_t)at.rows * hidden);
-  return {2 * kFloat * at.rows * hidden, 0, [=] { embedding(d_out, table, d_tokens, at.rows, at.stream); }};
+  return {(sizeof(bf16) + kFloat) * at.rows * hidden, 0,
+          [=] { embedding(d_out, table, d_tokens, at.rows, at.stream); }};
 }
 
 inline Work argmax_work(const Setting &at) {
@@ -308,27 +329,29 @@ inline const Kernel kKernels[] = {
     {"rmsnorm_experts", "with the chosen experts' outputs added to x",
      [](const Setting &at) { return rmsnorm_work(at, true); }},
     {"qkv", "product: query, key and value",
-     [](const Setting &at) { return product(at, at.p.qkv_dim(), at.p.hidden_dim); }},
+     [](const Setting &at) { return product(at, at.p.qkv_dim(), at.p.hidden_dim); }, MatrixForm::kFp16},
     {"rope", "rotates query and key; key and value into the cache", rope_work},
     {"attention", "over all positions up to --position", [](const Setting &at) { return attention_work(at, false); }},
     {"attention_window", "over the window that ends at --position",
      [](const Setting &at) { return attention_work(at, true); }},
     {"split", "attention's output in FP16 terms", split_work},
     {"w_o", "product: attention's projection",
-     [](const Setting &at) { return product(at, at.p.hidden_dim, at.p.attn_dim()); }},
+     [](const Setting &at) { return product(at, at.p.hidden_dim, at.p.attn_dim()); }, MatrixForm::kFp16},
     {"router", "product: scores of the experts",
-     [](const Setting &at) { return product(at, at.p.n_experts, at.p.hidden_dim); }},
+     [](const Setting &at) { return product(at, at.p.n_experts, at.p.hidden_dim); }, MatrixForm::kFp16},
     {"topk", "the router's best experts", topk_work},
-    {"expert_tiles", "rows grouped by their experts", expert_tiles_work},
+    {"expert_tiles", "rows grouped by their experts", expert_tiles_work, MatrixForm::kMxfp4},
     {"mlp1", "product: the experts' first, of each row with its chosen ones",
      [](const Setting &at) {
        return expert_product(at, 2 * at.p.intermediate_dim, at.p.hidden_dim, at.p.experts_per_token);
-     }},
+     },
+     MatrixForm::kMxfp4},
     {"swiglu", "between the experts' products", swiglu_work},
     {"mlp2", "product: the experts' second",
-     [](const Setting &at) { return expert_product(at, at.p.hidden_dim, at.p.intermediate_dim, 1); }},
+     [](const Setting &at) { return expert_product(at, at.p.hidden_dim, at.p.intermediate_dim, 1); },
+     MatrixForm::kMxfp4},
     {"unembedding", "product: logits",
-     [](const Setting &at) { return product(at, at.p.vocab_size, at.p.hidden_dim, false); }},
+     [](const Setting &at) { return product(at, at.p.vocab_size, at.p.hidden_dim, false); }, MatrixForm::kFp16},
     {"argmax", "of the logits", argmax_work},
 };
 

@@ -1,9 +1,8 @@
 // make_model: writes a random gpt-oss model in the harness's format, and a synthetic tokenizer that fits it.
 //
-//   make_model tiny|7m|20b -o model.bin [-z tokenizer.bin] [--seed N] [--fp32]
+//   make_model tiny|7m|20b|120b -o model.bin [-z tokenizer.bin] [--seed N] [--mxfp4|--bf16|--fp32]
 //
-// The same seed gives the same bytes with any number of threads, compiler and processor: value i of tensor t depends on
-// (seed, t, i) alone, and its arithmetic uses IEEE single precision without libm and without fused multiply-adds.
+// The same seed gives the same bytes with any number of threads, compiler and processor (random_weights.hpp).
 //
 //   g++ -std=c++17 -O3 -fopenmp tools/make_model.cpp -o make_model        (-fopenmp is optional)
 #include <fcntl.h>
@@ -26,130 +25,13 @@
 #include <utility>
 #include <vector>
 
-#include "../hip/splitmix64.hpp"
 #include "arguments.hpp"
-#include "shapes.hpp"
+#include "random_weights.hpp"
 
-using getp_hip::kSplitMixStep, getp_hip::splitmix64;
-
-#if defined(__clang__)
-#pragma clang fp contract(off)
-#elif defined(__GNUC__)
-#pragma GCC optimize("fp-contract=off")
-#endif
+using random_weights::kTensors, random_weights::Rounding, random_weights::Tensors;
 
 static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
               "model.bin is little-endian and is written as it lies in memory");
-
-// ---------------------------------------------------------------------------------------------------------------------
-// Tensors
-
-struct Tensor {
-  int64_t count;  // values
-  int64_t fan_in;
-  float mean, stddev;  // stddev 0: 1/sqrt(fan_in)
-};
-constexpr int kTensors = 16;
-struct Tensors {
-  Tensor at[kTensors];
-};
-
-// The tensors of model.bin in file order, each contiguous over the layers.
-constexpr Tensors tensors_of(const Shape &c) {
-  const int64_t V = c.vocab_size, H = c.hidden_dim, E = c.n_experts, I = c.intermediate_dim, L = c.n_layers;
-  const int64_t A = int64_t{c.n_attn_heads} * c.head_dim, Q = A + int64_t{2} * c.n_kv_heads * c.head_dim;
-  return {{
-      {V * H, H, 0, 1},               // token embedding
-      {V * H, H, 0, 0},               // unembedding
-      {L * H, H, 1, 0.1f},            // rms_attn
-      {L * H, H, 1, 0.1f},            // rms_ffn
-      {H, H, 1, 0.1f},                // rms_out
-      {L * Q * H, H, 0, 0},           // w_qkv
-      {L * Q, H, 0, 0.2f},            // b_qkv
-      {L * H * A, A, 0, 0},           // w_o
-      {L * H, A, 0, 0.2f},            // b_o
-      {L * c.n_attn_heads, 1, 0, 1},  // attn_sinks
-      {L * E * H, H, 0, 0},           // w_router
-      {L * E, H, 0, 0.2f},            // b_router
-      {L * E * 2 * I * H, H, 0, 0},   // w_mlp1, rows alternate gate, up
-      {L * E * 2 * I, H, 0, 0.2f},    // b_mlp1
-      {L * E * H * I, I, 0, 0},       // w_mlp2
-      {L * E * H, I, 0, 0.2f},        // b_mlp2
-  }};
-}
-
-constexpr int64_t model_bytes(const Shape &c) {
-  int64_t values = 0;
-  const Tensors tensors = tensors_of(c);
-  for (const Tensor &t : tensors.at) values += t.count;
-  return int64_t{sizeof(Shape)} + 4 * values;
-}
-static_assert(model_bytes(k20b) == 83659028796, "size of the exported gpt-oss-20b");
-
-// ---------------------------------------------------------------------------------------------------------------------
-// Random values
-
-// Two independent standard normal values from 64 random bits: Box and Muller, "A Note on the Generation of Random
-// Normal Deviates", 1958. Radius from the low 24 bits, angle from the high 24; |z| <= sqrt(48 ln 2) = 5.77. log, sin
-// and cos are written out so that every machine gets the same bits, and so that the compiler can vectorise the loop
-// around.
-inline void normal_pair(uint64_t bits, float *z0, float *z1) {
-  const float u = static_cast<float>(static_cast<int32_t>(bits & 0xffffff) + 1) * 0x1p-24f;  // (0, 1], exact
-  int32_t word;
-  std::memcpy(&word, &u, 4);
-  const int32_t exponent = (word - 0x3f3504f3) >> 23;  // u = m 2^exponent, m in [sqrt(1/2), sqrt(2))
-  const int32_t mantissa = word - exponent * (1 << 23);
-  float m;
-  std::memcpy(&m, &mantissa, 4);
-  const float s = (m - 1.0f) / (m + 1.0f), s2 = s * s;  // log m = 2 atanh(s), |s| <= 0.172
-  const float atanh_s = s * (1.0f + s2 * (1.0f / 3 + s2 * (1.0f / 5 + s2 * (1.0f / 7 + s2 * (1.0f / 9)))));
-  const float log_u = static_cast<float>(exponent) * 0.69314718f + 2.0f * atanh_s;
-  const float radius = __builtin_sqrtf(-2.0f * (log_u < 0.0f ? log_u : 0.0f));
-
-  const int32_t turn = static_cast<int32_t>(bits >> 40);  // angle = 2 pi turn / 2^24 = quadrant pi/2 + t
-  const int32_t quadrant = turn >> 22;
-  const float t = static_cast<float>((turn & 0x3fffff) - 0x200000) * (1.57079633f * 0x1p-22f);  // [-pi/4, pi/4)
-  const float t2 = t * t;
-  const float sin_t = t * (1.0f + t2 * (-1.0f / 6 + t2 * (1.0f / 120 + t2 * (-1.0f / 5040))));
-  const float cos_t = 1.0f + t2 * (-0.5f + t2 * (1.0f / 24 + t2 * (-1.0f / 720 + t2 * (1.0f / 40320))));
-  const float cosine = quadrant & 1 ? sin_t : cos_t, sine = quadrant & 1 ? cos_t : sin_t;
-  *z0 = radius * ((quadrant + 1) & 2 ? -cosine : cosine);
-  *z1 = radius * (quadrant & 2 ? -sine : sine);
-}
-
-// Nearest BF16 value, ties to even; values here are finite.
-inline float round_to_bf16(float x) {
-  uint32_t word;
-  std::memcpy(&word, &x, 4);
-  word = (word + 0x7fff + ((word >> 16) & 1)) & 0xffff0000;
-  std::memcpy(&x, &word, 4);
-  return x;
-}
-
-// Values first .. first + count - 1 of tensor `index` into out; first is even, out has room for count + 1 values.
-template <bool Bf16>
-void fill(float *out, const Tensor &tensor, int index, int64_t first, int64_t count, uint64_t seed) {
-  const uint64_t key = splitmix64(splitmix64(seed + kSplitMixStep) + static_cast<uint64_t>(index + 1) * kSplitMixStep);
-  const float mean = tensor.mean;
-  const float stddev = tensor.stddev > 0 ? tensor.stddev : 1.0f / __builtin_sqrtf(static_cast<float>(tensor.fan_in));
-  constexpr int kBlock = 256;  // pairs; the bits of a block come first, so that the float part is one vector loop
-  uint64_t bits[kBlock];
-  for (int64_t done = 0; done < count; done += 2 * kBlock) {
-    const int64_t rest = (count - done + 1) / 2;
-    const int pairs = rest < kBlock ? static_cast<int>(rest) : kBlock;
-    const uint64_t counter = static_cast<uint64_t>(first + done) / 2;
-    for (int p = 0; p < pairs; ++p) bits[p] = splitmix64(key + (counter + p) * kSplitMixStep);
-    float *block = out + done;
-    for (int p = 0; p < pairs; ++p) {
-      float z0, z1;
-      normal_pair(bits[p], &z0, &z1);
-      z0 = mean + stddev * z0;
-      z1 = mean + stddev * z1;
-      block[2 * p] = Bf16 ? round_to_bf16(z0) : z0;
-      block[2 * p + 1] = Bf16 ? round_to_bf16(z1) : z1;
-    }
-  }
-}
 
 // ---------------------------------------------------------------------------------------------------------------------
 // Files
@@ -228,13 +110,13 @@ class OutputFile {
 };
 
 // Streams the model through one 16 MB buffer a thread.
-void write_model(const std::string &path, const Shape &config, uint64_t seed, bool fp32) {
+void write_model(const std::string &path, const Shape &config, uint64_t seed, Rounding rounding) {
   constexpr int64_t kChunk = 1 << 22;  // values
   struct Chunk {
     int tensor;
     int64_t first, count, offset;
   };
-  const Tensors tensors = tensors_of(config);
+  const Tensors tensors = random_weights::tensors_of(config);
   std::vector<Chunk> chunks;
   int64_t offset = sizeof(Shape);
   for (int t = 0; t < kTensors; ++t)
@@ -261,7 +143,7 @@ void write_model(const std::string &path, const Shape &config, uint64_t seed, bo
       failed = error;
       if (failed) continue;
       const Chunk &c = chunks[static_cast<size_t>(i)];
-      (fp32 ? fill<false> : fill<true>)(buffer.data(), tensors.at[c.tensor], c.tensor, c.first, c.count, seed);
+      random_weights::fill(buffer.data(), tensors.at[c.tensor], c.tensor, c.first, c.count, seed, rounding);
       failed = file.write_at(buffer.data(), 4 * c.count, c.offset);
 #pragma omp critical
       {
@@ -420,41 +302,48 @@ void write_tokenizer(const std::string &path, int vocab_size) {
 // ---------------------------------------------------------------------------------------------------------------------
 
 constexpr const char *kHelp =
-    "usage: make_model tiny|7m|20b -o model.bin [-z tokenizer.bin] [--seed N] [--fp32]\n"
+    "usage: make_model tiny|7m|20b|120b -o model.bin [-z tokenizer.bin] [--seed N] [--mxfp4|--bf16|--fp32]\n"
     "\n"
     "Writes a random gpt-oss model in the harness's format.\n"
-    "  tiny | 7m | 20b    shape: 4.8 MB | 53 MB | 83.7 GB\n"
+    "  tiny|7m|20b|120b   shape: 4.8 MB, 53 MB, 83.7 GB, 467 GB\n"
     "  -o FILE            the model\n"
     "  -z FILE            also a tokenizer for its vocabulary: bytes, merges, made-up words, harmony's special tokens\n"
     "  --seed N           0 .. 2^64 - 1, default 1; a seed gives the same bytes everywhere\n"
-    "  --fp32             keep arbitrary FP32 weights (default: every weight is rounded to BF16, and stored as FP32)";
+    "  --mxfp4            weights as released models have them, stored as FP32: the experts' matrices are rounded to "
+    "what\n"
+    "                     MXFP4 holds, all else to BF16 (default for 20b and 120b)\n"
+    "  --bf16             every weight is rounded to BF16 (default for tiny and 7m)\n"
+    "  --fp32             arbitrary FP32 weights";
 
 void run(int argc, char **argv) {
   std::string model, tokenizer;
   uint64_t seed = 1;
-  bool fp32 = false;
+  bool mxfp4 = false, bf16 = false, fp32 = false;
   const Arguments arguments(kHelp);
   const std::vector<std::string> operands =
       arguments.parse(argc, argv,
                       {{"o", &model},
                        {"z", &tokenizer},
                        {"seed", [&](const Argument &value) { seed = value.number(uint64_t{0}, UINT64_MAX); }},
+                       {"mxfp4", &mxfp4},
+                       {"bf16", &bf16},
                        {"fp32", &fp32}});
   if (operands.empty()) arguments.refuse("which shape?");
   if (operands.size() > 1) arguments.refuse("unknown argument '" + operands[1] + "'");
-  const std::string &shape = operands[0];
-  if (shape != "tiny" && shape != "7m" && shape != "20b") arguments.refuse("unknown shape '" + shape + "'");
+  const Shape *const shape = find_shape(operands[0]);
+  if (!shape) arguments.refuse("unknown shape '" + operands[0] + "'");
+  if (mxfp4 + bf16 + fp32 > 1) arguments.refuse("--mxfp4, --bf16 and --fp32 exclude each other");
   if (model.empty()) arguments.refuse("-o is missing");
   if (model == tokenizer) arguments.refuse("-o and -z name the same file '" + model + "': give two");
+  if (shape == &k20b || shape == &k120b) mxfp4 = !bf16 && !fp32;
 
   struct sigaction action = {};
   action.sa_handler = on_signal;
   for (const int signal : {SIGINT, SIGTERM, SIGHUP}) sigaction(signal, &action, nullptr);
   std::signal(SIGXFSZ, SIG_IGN);  // a file size limit then is a write error like any other
 
-  const Shape &config = shape == "tiny" ? kTiny : shape == "7m" ? k7m : k20b;
-  if (!tokenizer.empty()) write_tokenizer(tokenizer, config.vocab_size);
-  write_model(model, config, seed, fp32);
+  if (!tokenizer.empty()) write_tokenizer(tokenizer, shape->vocab_size);
+  write_model(model, *shape, seed, fp32 ? Rounding::kNone : mxfp4 ? Rounding::kMxfp4 : Rounding::kBf16);
 }
 
 int main(int argc, char **argv) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <string>
 #include <vector>
 
 #include "../gpt_oss.hpp"
@@ -110,6 +111,20 @@ struct Device {
   // The rows that the next product takes, split.
   SplitRows split() const { return {s.hi, s.lo, s.split_scales, terms}; }
 
+  // "MXFP4", or "FP16, rounded to BF16", or where matrices differ "MXFP4 and FP16, rounded to BF16".
+  std::string forms_of_experts() const {
+    std::string names;
+    bool rounded = false;
+    for (MatrixForm form : {MatrixForm::kMxfp4, MatrixForm::kFp16, MatrixForm::kFp32}) {
+      if (!std::any_of(w.layers.begin(), w.layers.end(),
+                       [&](const Layer &layer) { return layer.w_mlp1.form == form || layer.w_mlp2.form == form; }))
+        continue;
+      names += (names.empty() ? "" : " and ") + std::string(name_of(form));
+      rounded = form != MatrixForm::kMxfp4;  // which changes none of its values
+    }
+    return names + (rounded ? ", rounded to BF16" : "");
+  }
+
   // Chooses how many sequences to serve at a time, prints what the device's part of the model needs against what it
   // has; ends the program if not even one fits. With `one_sequence`: one, a token a step, whose cache keeps every
   // position.
@@ -128,14 +143,14 @@ struct Device {
     auto gb = [](size_t bytes) { return (double)bytes / 1e9; };
     fprintf(stderr,
             "device %d: %s (%s back end)\n"
-            "  weights  %9.3f GB (w_mlp1, w_mlp2 rounded to BF16)\n"
+            "  weights  %9.3f GB (experts in %s)\n"
             "  state    %9.3f GB (%d requests at a time, %d tokens a step%s)\n"
             "  KV cache %9.3f GB (%d requests of %d tokens)\n"
             "  runtime  %9.3f GB (code and queues, estimated)\n"
             "  needed   %9.3f GB of %.3f GB free, %.3f GB in all\n",
-            id, properties.name, getp_backend_name(), gb(weights), gb(state), most_slots, shape(most_slots, 1).rows,
-            terms == 1 ? "; GETP_FAST: one FP16 term" : "", gb(cache), batch.slots, batch.positions, gb(kRuntime),
-            gb(needed), gb(free_bytes), gb(total_bytes));
+            id, properties.name, getp_backend_name(), gb(weights), forms_of_experts().c_str(), gb(state), most_slots,
+            shape(most_slots, 1).rows, terms == 1 ? "; GETP_FAST: one FP16 term" : "", gb(cache), batch.slots,
+            batch.positions, gb(kRuntime), gb(needed), gb(free_bytes), gb(total_bytes));
     if (needed > free_bytes)
       fail(
           "the model needs %.3f GB but device %d (%s) has %.3f GB free; free its memory, choose another with "

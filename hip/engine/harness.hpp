@@ -52,6 +52,7 @@ struct HostWeights {
               *w_o = nullptr, *b_qkv = nullptr, *b_o = nullptr, *attn_sinks = nullptr, *w_router = nullptr,
               *b_router = nullptr, *w_mlp1 = nullptr, *w_mlp2 = nullptr, *b_mlp1 = nullptr, *b_mlp2 = nullptr,
               *rms_out_w = nullptr, *out = nullptr;
+  bool one_layer = false;  // there are one layer's, and all layers have them
 
   HostWeights() = default;
   template <class TransformerWeights>

@@ -35,8 +35,9 @@ struct Layer {
   template <class Visit>
   void each(const Config &p, const HostWeights &h, Visit visit) {
     const size_t H = p.hidden_dim, E = p.n_experts, I = p.intermediate_dim, A = p.attn_dim(), Q = p.qkv_dim();
+    const size_t in_tensor = h.one_layer ? 0 : index;
     const auto own = [&](const char *name, auto &field, const float *h_tensor, size_t count) {
-      visit(name, field, h_tensor ? h_tensor + index * count : nullptr, count);
+      visit(name, field, h_tensor ? h_tensor + in_tensor * count : nullptr, count);
     };
     own("rms_attn_w", rms_attn_w, h.rms_attn_w, H);
     own("w_qkv", w_qkv.shaped(1, Q, H), h.w_qkv, Q * H);
