@@ -6,6 +6,7 @@ import shutil
 import signal
 import struct
 import subprocess
+import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -357,6 +358,19 @@ def test_the_reference_names_it_at_the_first_step(getp, run, tiny, tmp_path, opt
     assert getp.output.read_bytes() == b"\n\n"
     done = run(model, "-z", tiny.tokenizer, "-i", "q", "-n", "16", "--cpu", *options)
     assert (done.returncode, done.stderr.decode()) == (1, f"error: position 0: {line}\n")
+
+
+def test_eval_does_not_call_such_outputs_equal(program, tiny, tmp_path):
+    """Zeros, as a program without the check would print."""
+    pytest.importorskip("tqdm")
+    model = with_values(tiny, tmp_path / "bad.bin", "rms_out_w", [np.nan])
+    (tmp_path / "zeros.txt").write_text("0 0 0 0\n")
+    done = subprocess.run([sys.executable, ROOT / "tools/evaluate.py", "--self", model, tmp_path / "zeros.txt", "-n", "4", "-z",
+                           tiny.tokenizer, "-i", request_file(tmp_path, ["q"]), "--program", program], capture_output=True,
+                          text=True, env=ONE_THREAD)
+    assert done.returncode == 2 and "fully equal" not in done.stdout
+    assert done.stderr == ("error: the CPU reference failed: error: request 1, position 0: the logits are not numbers, nor are all "
+                           "weights: rms_out_w, index 0 is NaN; export the model again\n")
 
 
 def test_chat_names_it(run, seven_m, tmp_path):
