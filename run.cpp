@@ -19,6 +19,7 @@
 #include <cstring>
 #include <ctime>
 #include <iostream>
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -316,13 +317,13 @@ void add(float *x, const float *bias, int size) {
 }
 
 // The experts_per_token largest of router_score (num_experts) and their indices, largest first; equal scores by
-// ascending index.
+// ascending index. NaN, which has no order, counts as minus infinity.
 void topk(float *topk_values, int *topk_indices, float *router_score, int num_experts, int experts_per_token) {
   std::vector<int> order(num_experts);
   for (int i = 0; i < num_experts; i++) order[i] = i;
-  std::partial_sort(order.begin(), order.begin() + experts_per_token, order.end(), [router_score](int a, int b) {
-    return router_score[a] > router_score[b] || (router_score[a] == router_score[b] && a < b);
-  });
+  const auto score = [router_score](int e) { return std::isnan(router_score[e]) ? -INFINITY : router_score[e]; };
+  std::partial_sort(order.begin(), order.begin() + experts_per_token, order.end(),
+                    [score](int a, int b) { return score(a) > score(b) || (score(a) == score(b) && a < b); });
   for (int k = 0; k < experts_per_token; k++) {
     topk_indices[k] = order[k];
     topk_values[k] = router_score[order[k]];
@@ -490,9 +491,11 @@ float random_f32(unsigned long long *state) {
   return (float)((*state * 0x2545F4914F6CDD1Dull) >> 40) / (float)(1 << 24);
 }
 
-// The index of the largest of n values; the lowest one among equals.
+// The index of the largest of n values, the lowest one among equals; -1 if a value is NaN, or the largest is infinite.
 int sample_argmax(float *probabilities, int n) {
-  return (int)(std::max_element(probabilities, probabilities + n) - probabilities);
+  if (std::any_of(probabilities, probabilities + n, [](float value) { return std::isnan(value); })) return -1;
+  const float *largest = std::max_element(probabilities, probabilities + n);
+  return std::isfinite(*largest) ? (int)(largest - probabilities) : -1;
 }
 
 // The token in whose share of the n probabilities `coin`, in [0, 1), falls.
@@ -528,10 +531,13 @@ int sample_topp(float *probabilities, int n, float topp, ProbIndex *probindex, f
   return rest->index;
 }
 
-// The next token. With a temperature above 0, `logits` (vocab_size) become probabilities in place.
+// The next token. With a temperature above 0, `logits` (vocab_size) become probabilities in place. Logits that are not
+// numbers end the program.
 int sample(Sampler *sampler, float *logits) {
-  const int n = sampler->vocab_size;
-  if (sampler->temperature == 0.0f) return sample_argmax(logits, n);
+  const int n = sampler->vocab_size, best = sample_argmax(logits, n);
+  if (best < 0) fatal("no token can be sampled: the logits are not numbers");
+  // A temperature so low that the quotient overflows leaves no share to any other token.
+  if (sampler->temperature == 0.0f || !std::isfinite(logits[best] / sampler->temperature)) return best;
   for (int i = 0; i < n; i++) logits[i] /= sampler->temperature;
   softmax(logits, n);
   const float coin = random_f32(&sampler->rng_state);
@@ -717,12 +723,15 @@ const char *kUsage =
 
 #define USAGE_HINT "\nhint: run -h lists the options"
 
-double parse_float(const char *flag, const char *text, double low, double high) {
+// What is above 0 stays so, however small: 0 has a meaning of its own.
+float parse_float(const char *flag, const char *text, double low, double high) {
   char *end;
+  errno = 0;
   const double value = strtod(text, &end);
   if (end == text || *end != '\0' || !(value >= low && value <= high))
     fatal("%s \"%s\": not a number from %g to %g" USAGE_HINT, flag, text, low, high);
-  return value;
+  const bool above_zero = value > 0.0 || (errno == ERANGE && !std::signbit(value));
+  return above_zero ? std::max((float)value, std::numeric_limits<float>::denorm_min()) : (float)value;
 }
 
 unsigned long long parse_count(const char *flag, const char *text) {
@@ -766,10 +775,10 @@ int main(int argc, char **argv) {
     char *value = argv[++i];
     switch (flag[1]) {
       case 't':
-        temperature = (float)parse_float("-t", value, 0.0, 1e6);
+        temperature = parse_float("-t", value, 0.0, 1e6);
         break;
       case 'p':
-        topp = (float)parse_float("-p", value, 0.0, 1.0);
+        topp = parse_float("-p", value, 0.0, 1.0);
         break;
       case 's':
         seed = parse_count("-s", value);

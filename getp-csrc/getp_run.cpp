@@ -23,6 +23,7 @@
 
 #include <cstdio>
 #include <cstring>
+#include <string>
 #include <type_traits>
 #include <vector>
 
@@ -107,10 +108,16 @@ void finish(Transformer *, Tokenizer *) {
 
 // forward() of run.cpp on the first device: logits (vocab_size floats on the host, valid until the next call) of
 // `token` at position `pos`. Positions before pos must have been forwarded; 0 <= pos < seq_len, and token is one of
-// the vocabulary.
+// the vocabulary. Logits that are not numbers end the program.
 float *forward_hip(Transformer *transformer, int token, int pos) {
   namespace gpu = getp_hip;
-  if (gpu::on_cpu()) return forward(transformer, token, pos);
+  const auto where = [pos] { return "position " + std::to_string(pos); };
+  if (gpu::on_cpu()) {
+    float *logits = forward(transformer, token, pos);
+    if (!gpu::are_usable(logits, transformer->config.vocab_size))
+      gpu::fail("%s", gpu::no_token(where(), transformer->config, transformer->weights).c_str());
+    return logits;
+  }
   const bool ready = !gpu::node.devices.empty();
   const Config &p = transformer->config;
   if (!ready || token < 0 || token >= p.vocab_size || pos < 0 || pos >= p.seq_len)
@@ -120,7 +127,9 @@ float *forward_hip(Transformer *transformer, int token, int pos) {
   device.use_positions(p.seq_len);
   gpu::forward_rows(device, {{token}, {pos}, {0}, {0}, {0}});
   gpu::copy_to_host(device.h_logits, device.s.logits, p.vocab_size, device.stream);
+  gpu::copy_to_host(device.h_next_tokens, device.s.next_tokens, 1, device.stream);
   HIP_CHECK(hipStreamSynchronize(device.stream));
+  if (device.h_next_tokens[0] == gpu::kNoToken) gpu::fail("%s", gpu::no_token(where()).c_str());
   return device.h_logits;
 }
 
@@ -129,7 +138,8 @@ long long inference(Transformer *transformer, Tokenizer *tokenizer, Sampler *sam
   namespace gpu = getp_hip;
   gpu::HarnessRequests list(requests, tokenizer, *sampler);
   if (!gpu::on_cpu()) return gpu::serve(gpu::node, list);
-  return gpu::serve_in_turn(list, [&](int token, int pos) { return forward(transformer, token, pos); });
+  return gpu::serve_in_turn(list, transformer->config, transformer->weights,
+                            [&](int token, int pos) { return forward(transformer, token, pos); });
 }
 
 #endif  // C++17

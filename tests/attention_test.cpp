@@ -158,11 +158,12 @@ TEST_P(AttentionTest, RowsOfDifferentPositionsTogether) {
           windowed);
 }
 
-// A sink far above all scores takes nearly all the weight, one far below takes none.
+// A sink far above all scores takes nearly all the weight, one far below takes none. In one span and in several.
 TEST_P(AttentionTest, TheSinkTakesItsShare) {
-  const Shape p = {2, 1, 32, 40, 8};
+  const Shape p = {4, 1, 32, 600, 8};
   const size_t cache = (size_t)p.seq_len * p.kv_heads * p.head_dim;
-  check(p, {20}, normal((size_t)p.heads * p.head_dim), normal(cache), normal(cache), {20.0f, -20.0f}, false);
+  check(p, {20, 599}, normal((size_t)2 * p.heads * p.head_dim), normal(cache), normal(cache),
+        {20.0f, -20.0f, 1e30f, -INFINITY}, false);
 }
 
 // The same rows in one batch, in another order, in other slots, one by one, and from rings: the same bits.

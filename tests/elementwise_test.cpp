@@ -1,6 +1,8 @@
 // Elementwise kernels and reductions over rows, each against a reference in double.
 #include "kernel_testing.hpp"
 
+#include <cfloat>
+
 #include "../hip/kernels/argmax.hip"
 #include "../hip/kernels/bias.hip"
 #include "../hip/kernels/embedding.hip"
@@ -178,6 +180,14 @@ TEST_P(ElementwiseTest, RmsnormOfChosenRowsLeavesTheOthers) {
   some_split.check(some_out, hidden);
 }
 
+std::vector<int> argmax_of(const std::vector<float> &x, int rows) {
+  Buffer<float> d_x(x);
+  Buffer<int> d_tokens(rows);
+  Buffer<getp_hip::TopkKey> d_parts((size_t)rows * getp_hip::kArgmaxParts);
+  getp_hip::argmax(d_tokens.data(), d_parts.data(), d_x.data(), rows, (int)x.size() / rows, nullptr);
+  return d_tokens.fetch();
+}
+
 // Against std::max_element, which takes the first of equal elements as sample_argmax does.
 TEST_P(ElementwiseTest, ArgmaxTakesTheLowestOfEqualIndices) {
   const int rows = 6;
@@ -186,16 +196,46 @@ TEST_P(ElementwiseTest, ArgmaxTakesTheLowestOfEqualIndices) {
     for (int i = 0; i < n; i++) x[n + i] = 1.5f;                      // all equal
     for (int i = 0; i < n; i++) x[2 * n + i] = i % 2 ? 0.0f : -0.0f;  // zeros of both signs are equal
     x[3 * n + n - 1] = x[3 * n + n / 2] = 1000;                       // a tie far apart
-    for (int i = 0; i < n; i++) x[4 * n + i] = -INFINITY;
-    x[5 * n + n - 1] = INFINITY;
-    Buffer<float> d_x(x);
-    Buffer<int> d_tokens(rows);
-    Buffer<getp_hip::TopkKey> d_parts((size_t)rows * getp_hip::kArgmaxParts);
-    getp_hip::argmax(d_tokens.data(), d_parts.data(), d_x.data(), rows, n, nullptr);
-    const std::vector<int> tokens = d_tokens.fetch();
+    for (int i = 0; i < n - 1; i++) x[4 * n + i] = -INFINITY;
+    x[4 * n + n - 1] = -FLT_MAX;
+    x[5 * n + n - 1] = FLT_MAX;
+    const std::vector<int> tokens = argmax_of(x, rows);
     for (int r = 0; r < rows; r++) {
       const auto row = x.begin() + (size_t)r * n;
       EXPECT_EQ(tokens[r], std::max_element(row, row + n) - row) << "row " << r << " of " << n;
     }
+  }
+}
+
+// NaN of either sign, in any place; a largest value that is infinite. Rows beside them keep their tokens.
+TEST_P(ElementwiseTest, ArgmaxHasNoTokenWhereLogitsAreNotNumbers) {
+  const int rows = 7;
+  for (int n : {1, 3, 256, 5000}) {
+    std::vector<float> x = normal((size_t)rows * n);
+    const float nan = NAN;
+    x[0] = nan;
+    x[n + n - 1] = -nan;
+    x[2 * n + n / 2] = nan;
+    x[2 * n + n - 1] = n > 1 ? INFINITY : nan;
+    x[3 * n + n / 3] = INFINITY;
+    for (int i = 0; i < n; i++) x[4 * n + i] = -INFINITY;
+    for (int i = 0; i < n; i++) x[5 * n + i] = i % 2 ? nan : -nan;
+    const std::vector<int> tokens = argmax_of(x, rows);
+    for (int r = 0; r < rows - 1; r++) EXPECT_EQ(tokens[r], getp_hip::kNoToken) << "row " << r << " of " << n;
+    const auto last = x.begin() + (size_t)(rows - 1) * n;
+    EXPECT_EQ(tokens[rows - 1], std::max_element(last, last + n) - last) << n;
+  }
+}
+
+// A row whose sum of squares FP32 cannot hold must not become zeros, which would look like numbers.
+TEST_P(ElementwiseTest, RmsnormOfValuesBeyondFp32IsNan) {
+  for (int hidden : {1, 96, 3081}) {
+    std::vector<float> x = normal((size_t)3 * hidden), w(hidden, 1.0f);
+    x[0] = 1e20f;
+    x[2 * hidden - 1] = -INFINITY;
+    Buffer<float> d_x(x), d_w(w), d_out(x.size());
+    getp_hip::rmsnorm(d_out.data(), Split(3, hidden).rows(), d_x.data(), {}, d_w.data(), nullptr, 3, hidden, nullptr);
+    const std::vector<float> out = d_out.fetch();
+    for (int i = 0; i < 3 * hidden; i++) ASSERT_EQ(std::isnan(out[i]), i < 2 * hidden) << i << " of rows of " << hidden;
   }
 }

@@ -432,6 +432,117 @@ TEST_F(ForwardTest, TheFastModeIsNamed) {
   unsetenv("GETP_FAST");
 }
 
+// A copy of the tiny model's weights, which may be written to.
+class UnusableWeightsTest : public ForwardTest {
+ protected:
+  void SetUp() override {
+    ForwardTest::SetUp();
+    load(kTiny);
+    const size_t header = sizeof(Config) / sizeof(float);
+    copy_.assign(transformer.data + header, transformer.data + transformer.file_size / sizeof(float));
+    memory_map_weights(&transformer.weights, &transformer.config, copy_.data());
+  }
+  TransformerWeights &weights() { return transformer.weights; }
+  // What warm_up ends the program with, as a pattern.
+  void expect_refused(const std::string &weight) {
+    EXPECT_EXIT(warm_up(&transformer, nullptr), testing::ExitedWithCode(1),
+                "\nerror: not a number among the weights: " + weight + "[^\n]*\n$");
+  }
+
+ private:
+  std::vector<float> copy_;
+};
+
+// NaN and infinities as the last value of every tensor of every layer.
+TEST_F(UnusableWeightsTest, EveryTensorIsLookedAt) {
+  getp_hip::DeviceWeights all;
+  all.own_layers(config(), 0, config().n_layers);
+  size_t tensors = 0;
+  const auto look = [&](const std::string &layer, const char *name, const float *tensor, size_t count) {
+    float &last = const_cast<float *>(tensor)[count - 1];
+    const float before = last;
+    const std::string place = layer + name + ", index " + std::to_string(count - 1) + " is ";
+    const std::pair<float, const char *> cases[] = {
+        {NAN, "NaN"}, {-NAN, "NaN"}, {INFINITY, "infinity"}, {-INFINITY, "minus infinity"}};
+    for (auto [value, text] : cases) {
+      last = value;
+      const float *found = getp_hip::find_unusable(config(), weights());
+      if (value == -INFINITY && !strcmp(name, "attn_sinks")) {
+        EXPECT_EQ(found, nullptr);
+        continue;
+      }
+      ASSERT_EQ(found, &last) << place << text;
+      EXPECT_EQ(getp_hip::unusable_weight(config(), weights(), found), place + text + "; export the model again");
+    }
+    last = before;
+    tensors++;
+  };
+  for (getp_hip::Layer &layer : all.layers)
+    layer.each(config(), weights(), [&](const char *name, auto &, const float *tensor, size_t count) {
+      look("layer " + std::to_string(layer.index) + ", ", name, tensor, count);
+    });
+  EXPECT_EQ(tensors, 13u * config().n_layers);
+  look("", "token_embedding_table", weights().token_embedding_table, (size_t)config().vocab_size * config().hidden_dim);
+  look("", "rms_out_w", weights().rms_out_w, config().hidden_dim);
+  look("", "out", weights().out, (size_t)config().vocab_size * config().hidden_dim);
+  EXPECT_EQ(getp_hip::find_unusable(config(), weights()), nullptr);
+}
+
+// In the forms that matrices and vectors are uploaded in; of several the first.
+TEST_F(UnusableWeightsTest, TheUploadRefusesThem) {
+  if (getenv("AMDSIM")) GTEST_SKIP() << "the host's work alone";
+  const size_t H = config().hidden_dim;
+  const auto with = [&](float &weight, float value, const std::string &text) {
+    const float before = weight;
+    weight = value;
+    expect_refused(text);
+    weight = before;
+  };
+  with(weights().w_mlp2[5], INFINITY, "layer 0, w_mlp2, index 5 is infinity");
+  with(weights().w_qkv[7], NAN, "layer 0, w_qkv, index 7 is NaN");                      // which becomes FP32
+  with(weights().out[3 * H + 1], INFINITY, "out, index " + std::to_string(3 * H + 1));  // in FP16, infinity is exact
+  with(weights().attn_sinks[config().n_attn_heads + 1], INFINITY, "layer 1, attn_sinks, index 1 is infinity");
+  // BF16 has no such value: 3.4e38 is finite, but what the device would compute with is not.
+  with(weights().w_mlp1[9], -3.4e38f, "layer 0, w_mlp1, index 9 is -3.4e.38, infinite once rounded to BF16");
+  weights().b_o[2 * H] = weights().rms_out_w[0] = NAN;
+  with(weights().rms_ffn_w[H + 3], NAN, "layer 1, rms_ffn_w, index 3 is NaN");
+}
+
+TEST_F(UnusableWeightsTest, TheLargestValuesOfBf16AreNumbers) {
+  const float largest[] = {0x1.FEp127f, 0x1.FEFFFEp127f}, beyond = 0x1.FFp127f;  // as bits 7f7f0000, 7f7f7fff, 7f7f8000
+  EXPECT_TRUE(getp_hip::all_finite(largest, 2, true));
+  EXPECT_TRUE(std::isfinite(to_float(getp_hip::to_bf16(largest[1]))));
+  EXPECT_FALSE(getp_hip::all_finite(&beyond, 1, true));
+  EXPECT_FALSE(std::isfinite(to_float(getp_hip::to_bf16(beyond))));
+  EXPECT_TRUE(getp_hip::all_finite(&beyond, 1, false));
+}
+
+// A sink of minus infinity takes no part in the softmax: a model may be made so.
+TEST_F(UnusableWeightsTest, SinksOfMinusInfinityAreNone) {
+  std::fill_n(weights().attn_sinks, (size_t)config().n_layers * config().n_attn_heads, -INFINITY);
+  double excess = 0;
+  const double worst = difference_from_cpu(transformer, random_tokens(config(), 12, 3), excess);
+  EXPECT_LE(worst, 4e-4);
+}
+
+// Weights that are numbers, values that are none: the position is named, on the device and on the CPU.
+TEST_F(UnusableWeightsTest, LogitsThatOverflowEndTheProgram) {
+  const int H = config().hidden_dim;
+  for (int i = 0; i < H; i++) weights().token_embedding_table[9 * H + i] = i % 2 ? 1e38f : -1e38f;
+  const char *const line = "error: position 1: the logits are not numbers, though the weights are: [^\n]*\n$";
+  EXPECT_EXIT(
+      {
+        warm_up(&transformer, nullptr);
+        forward_hip(&transformer, 3, 0);
+        forward_hip(&transformer, 9, 1);
+      },
+      testing::ExitedWithCode(1), line);
+  std::fill_n(weights().rms_out_w, H, 3e38f);  // the CPU's sums are in double: it overflows later
+  setenv("GETP_CPU", "1", 1);
+  EXPECT_EXIT(forward_hip(&transformer, 9, 1), testing::ExitedWithCode(1), line);
+  unsetenv("GETP_CPU");
+}
+
 TEST_F(ForwardTest, MisuseIsRefused) {
   load(kTiny);
   EXPECT_EXIT(forward_hip(&transformer, 0, 0), testing::ExitedWithCode(1), "call warm_up first");

@@ -240,6 +240,13 @@ TEST(Blocks, TopkOrdersEqualScoresByIndex) {
   EXPECT_EQ(values, (std::vector<float>{3, 3, 3, 2, 2, 2}));
 }
 
+TEST(Blocks, TopkOfScoresThatAreNoNumbersIsValid) {
+  std::vector<float> scores = {NAN, 3, NAN, 5, -INFINITY, NAN}, values(6);
+  std::vector<int> indices(6);
+  topk(values.data(), indices.data(), scores.data(), 6, 6);
+  EXPECT_EQ(indices, (std::vector<int>{3, 1, 0, 2, 4, 5}));
+}
+
 // YaRN in the form of its paper's code: the share of interpolation per pair, from the pair numbers where the ramp
 // starts and ends.
 TEST(Blocks, CosSinOfYarn) {
@@ -365,6 +372,60 @@ TEST(Samplers, SmallTopPIsGreedyEvenAmongEquals) {
   EXPECT_EQ(draw(&uniform, std::vector<float>(512, 0.25f), 100), std::vector<int>(100, 0));
   ScopedSampler single(1, 1.0f, 0.9f, 44);
   EXPECT_EQ(draw(&single, {0.5f}, 10), std::vector<int>(10, 0));
+}
+
+// However the logits lie and whatever top-p is: the tokens of a temperature of 0.
+TEST(Samplers, TheLowestTemperaturesAreGreedy) {
+  const std::vector<std::vector<float>> rows = {
+      kLogits,           {-50, -40.5f, -41, -90}, {0, -1e-3f, -30}, {1e30f, 2e30f, -3e38f}, {-1e-30f, -2e-30f},
+      {88, 87.99999f, 0}};
+  for (const std::vector<float> &logits : rows)
+    for (float temperature : {1e-45f, 1e-40f, 1e-38f, 1.1754944e-38f, 1e-36f, 1e-33f})
+      for (float topp : {0.0f, 1e-45f, 1e-40f, 0.5f, 0.9f, 0.99999994f, 1.0f}) {
+        ScopedSampler greedy((int)logits.size(), 0, topp, 1), sampler((int)logits.size(), temperature, topp, 45);
+        EXPECT_EQ(draw(&sampler, logits, 20), draw(&greedy, logits, 20))
+            << "temperature " << temperature << ", top-p " << topp << ", first logit " << logits[0];
+      }
+}
+
+TEST(Samplers, TheHighestTemperaturesAreUniform) {
+  for (float temperature : {1e30f, 1e38f, 3.4028235e38f}) {
+    ScopedSampler sampler(10, temperature, 1.0f, 46);
+    expect_distribution(draw(&sampler, kLogits, 20000), std::vector<double>(10, 0.1));
+  }
+}
+
+// The smallest top-p keeps one token; one that the rounded sum does not reach keeps all.
+TEST(Samplers, TopPAtItsEnds) {
+  for (float topp : {1e-45f, 1e-40f, 1.1754944e-38f}) {
+    ScopedSampler sampler(10, 1.0f, topp, 47);
+    EXPECT_EQ(draw(&sampler, kLogits, 100), std::vector<int>(100, 2)) << topp;
+  }
+  ScopedSampler sampler(10, 1.0f, 0.99999994f, 48);
+  expect_distribution(draw(&sampler, kLogits, 200000), softmax_of(kLogits, 1.0));
+  std::vector<float> most(1000, 0.0001f);  // sums to 0.1: far below top-p
+  std::vector<ProbIndex> work(1000);
+  EXPECT_EQ(sample_topp(most.data(), 1000, 0.9f, work.data(), 0.99999994f), 999);
+}
+
+TEST(Samplers, LogitsThatAreNoNumbersGiveNoToken) {
+  const float nan = NAN;
+  const std::vector<std::vector<float>> rows = {{nan, 1, 2},
+                                                {1, nan, 2},
+                                                {1, 2, -nan},
+                                                {nan, nan, nan},
+                                                {1, INFINITY, 2},
+                                                {-INFINITY, -INFINITY},
+                                                {nan, INFINITY, -INFINITY}};
+  for (std::vector<float> logits : rows) {
+    EXPECT_EQ(sample_argmax(logits.data(), (int)logits.size()), -1);
+    for (float temperature : {0.0f, 1e-40f, 1.0f}) {
+      ScopedSampler sampler((int)logits.size(), temperature, 0.9f, 49);
+      EXPECT_EXIT(sample(&sampler, logits.data()), testing::ExitedWithCode(1), "^error: [^\n]* not numbers\n$");
+    }
+  }
+  std::vector<float> masked = {-INFINITY, 1, -INFINITY, 2};
+  EXPECT_EQ(sample_argmax(masked.data(), 4), 3);
 }
 
 TEST(Samplers, SeedDecides) {

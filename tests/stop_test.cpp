@@ -5,6 +5,7 @@
 
 using getp_hip::report_stop;
 using getp_hip::stop_code;
+using getp_hip::stop_for_error;
 using getp_hip::StopOnSignals;
 using testing::ExitedWithCode;
 
@@ -33,8 +34,17 @@ void run(Event event) {
 TEST_F(Stop, TheExitCodeAndALineTellTheReason) {
   EXPECT_EXIT(run([] { raise(SIGINT); }), ExitedWithCode(130), "stopped by SIGINT: 3 of 7 requests are finished");
   EXPECT_EXIT(run([] { raise(SIGTERM); }), ExitedWithCode(143), "stopped by SIGTERM: 3 of 7 requests are finished");
-  EXPECT_EXIT(run([] { stop_code = EXIT_FAILURE; }), ExitedWithCode(1), "stopped by a device that failed: 3 of 7");
+  EXPECT_EXIT(run([] { stop_for_error("it broke"); }), ExitedWithCode(1),
+              "^error: it broke\nstopped by an error: 3 of 7");
   EXPECT_EXIT(run([] {}), ExitedWithCode(0), "^$");
+}
+
+TEST_F(Stop, OfSeveralErrorsTheFirstIsSaid) {
+  const auto twice = [] {
+    stop_for_error("the first");
+    stop_for_error("the second");
+  };
+  EXPECT_EXIT(run(twice), ExitedWithCode(1), "^error: the first\nstopped by an error: [^\n]*\n$");
 }
 
 TEST_F(Stop, WhatTheHarnessPrintsAtTheEndIsNotLost) {

@@ -6,6 +6,8 @@ import shutil
 import signal
 import struct
 import subprocess
+import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -293,6 +295,145 @@ def test_bad_tokenizer(getp, tiny, tmp_path, fault):
     elif fault != "absent":
         path.write_bytes(contents[fault])
     assert_refused(getp(request_file(tmp_path), tokenizer=path), path)
+
+
+# Numbers that are none ---------------------------------------------------------------------------------------------------
+
+
+def tensor_place(model, name, layer=0, index=0):
+    """Where a value of a tensor stands in a model file, in bytes."""
+    vocab, hidden, experts, _, inter, layers, head_dim, heads, kv_heads = struct.unpack("<9i", model[:36])
+    wide, qkv = heads * head_dim, (heads + 2 * kv_heads) * head_dim
+    at = 60
+    for tensor, times, count in [
+            ("embedding", 1, vocab * hidden), ("out", 1, vocab * hidden), ("rms_attn_w", layers, hidden),
+            ("rms_ffn_w", layers, hidden), ("rms_out_w", 1, hidden), ("w_qkv", layers, qkv * hidden), ("b_qkv", layers, qkv),
+            ("w_o", layers, hidden * wide), ("b_o", layers, hidden), ("attn_sinks", layers, heads),
+            ("w_router", layers, experts * hidden), ("b_router", layers, experts),
+            ("w_mlp1", layers, experts * 2 * inter * hidden), ("b_mlp1", layers, experts * 2 * inter),
+            ("w_mlp2", layers, experts * hidden * inter), ("b_mlp2", layers, experts * hidden)]:
+        if tensor == name:
+            return at + 4 * (layer * count + index)
+        at += 4 * times * count
+    assert False, name
+
+
+def with_values(made, path, name, values, layer=0, index=0):
+    """A copy of the model with these values in one of its tensors."""
+    model = bytearray(made.model.read_bytes())
+    at, data = tensor_place(model, name, layer, index), np.asarray(values, "<f4").tobytes()
+    model[at:at + len(data)] = data
+    path.write_bytes(model)
+    return path
+
+
+ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1"}  # the reference's threads meet at every matrix
+NO_NUMBERS = [
+    ("w_mlp1", 0, 5, "nan", "layer 0, w_mlp1, index 5 is NaN"),
+    ("w_mlp2", 3, 40, "inf", "layer 3, w_mlp2, index 40 is infinity"),
+    ("out", 0, 1000, "nan", "out, index 1000 is NaN"),
+    ("attn_sinks", 2, 1, "inf", "layer 2, attn_sinks, index 1 is infinity"),
+    ("b_router", 1, 3, "-inf", "layer 1, b_router, index 3 is minus infinity"),
+]
+
+
+@pytest.mark.parametrize("tensor, layer, index, value, line", NO_NUMBERS, ids=[row[0] for row in NO_NUMBERS])
+def test_a_weight_that_is_no_number_is_named(getp, run, tiny, tmp_path, tensor, layer, index, value, line):
+    model = with_values(tiny, tmp_path / "bad.bin", tensor, [float(value)], layer, index)
+    done = getp(request_file(tmp_path), "-n", "16", model=model)
+    assert (done.returncode, warnings(done)) == (1, [f"error: not a number among the weights: {line}; export the model again"])
+    assert b"elapsed" not in done.stdout and getp.output.read_bytes() == b""
+    done = run(model, "-z", tiny.tokenizer, "-i", "the", "-n", "16")
+    assert done.returncode == 1 and line in last_line(done) and done.stdout == b""
+
+
+@pytest.mark.parametrize("options", [[], ["-t", "1"]])
+def test_the_reference_names_it_at_the_first_step(getp, run, tiny, tmp_path, options):
+    """It does not read all weights beforehand."""
+    model = with_values(tiny, tmp_path / "bad.bin", "rms_ffn_w", [np.nan], 1, 7)
+    line = "the logits are not numbers, nor are all weights: layer 1, rms_ffn_w, index 7 is NaN; export the model again"
+    done = getp(request_file(tmp_path, ["q", "w"]), "-n", "16", "--cpu", *options, model=model)
+    assert (done.returncode, warnings(done)) == (1, ["error: request 1, position 0: " + line])
+    assert "stopped by an error: 0 of 2 requests are finished" in done.stderr.decode()
+    assert getp.output.read_bytes() == b"\n\n"
+    done = run(model, "-z", tiny.tokenizer, "-i", "q", "-n", "16", "--cpu", *options)
+    assert (done.returncode, done.stderr.decode()) == (1, f"error: position 0: {line}\n")
+
+
+def test_eval_does_not_call_such_outputs_equal(program, tiny, tmp_path):
+    """Zeros, as a program without the check would print."""
+    pytest.importorskip("tqdm")
+    model = with_values(tiny, tmp_path / "bad.bin", "rms_out_w", [np.nan])
+    (tmp_path / "zeros.txt").write_text("0 0 0 0\n")
+    done = subprocess.run([sys.executable, ROOT / "tools/evaluate.py", "--self", model, tmp_path / "zeros.txt", "-n", "4", "-z",
+                           tiny.tokenizer, "-i", request_file(tmp_path, ["q"]), "--program", program], capture_output=True,
+                          text=True, env=ONE_THREAD)
+    assert done.returncode == 2 and "fully equal" not in done.stdout
+    assert done.stderr == ("error: the CPU reference failed: error: request 1, position 0: the logits are not numbers, nor are all "
+                           "weights: rms_out_w, index 0 is NaN; export the model again\n")
+
+
+def test_chat_names_it(run, seven_m, tmp_path):
+    model = with_values(seven_m, tmp_path / "bad.bin", "b_mlp2", [np.inf], 1, 2)
+    for flags in [], ["--cpu"]:
+        done = run(model, "-z", seven_m.tokenizer, "-m", "chat", "-y", "", *flags, input=b"hi\n")
+        assert done.returncode == 1 and warnings(done) == [last_line(done)], done.stderr
+        assert "layer 1, b_mlp2, index 2 is infinity" in last_line(done)
+
+
+def test_sinks_of_minus_infinity_take_no_part(getp, tiny, tmp_path):
+    model = with_values(tiny, tmp_path / "free.bin", "attn_sinks", np.full(4 * 6, -np.inf))
+    source = request_file(tmp_path)
+    rows = []
+    for options in [], ["--cpu"]:
+        assert getp(source, "-n", "40", *options, model=model, env=ONE_THREAD).returncode == 0
+        rows.append(tokens(getp.output))
+    assert rows[0] == rows[1] and all(rows[0])
+    assert getp(source, "-n", "40").returncode == 0 and tokens(getp.output) != rows[0]
+
+
+@pytest.mark.parametrize("options", [[], ["-t", "0.7", "-s", "3"], ["--cpu"]], ids=["greedy", "drawn", "CPU"])
+def test_values_that_overflow_stop_the_run(getp, tiny, tmp_path, options):
+    """In one request alone, by the embedding of one of its tokens: what was finished before is kept."""
+    vocabulary = read_vocabulary(tiny.tokenizer)
+    hidden, token = 96, vocabulary.index(b"q")
+    signs = np.where(np.arange(hidden) % 2, 1, -1)
+    model = with_values(tiny, tmp_path / "big.bin", "embedding", 3.4e38 * signs, index=token * hidden)
+    if "--cpu" in options:  # which squares in double: only a sum can overflow
+        with_values(SimpleNamespace(model=model), model, "b_o", 3e36 * signs)
+    source = request_file(tmp_path, ["1234", "1q"])
+    done = getp(source, "-n", "24", *options, model=model, env={**ONE_THREAD, "GETP_BATCH": "1"})
+    assert done.returncode == 1 and [len(row) for row in tokens(getp.output)] == [21, 0]
+    assert warnings(done) == ["error: request 2, position 1: the logits are not numbers, though the weights are: "
+                              "values overflow FP32"]
+    assert "stopped by an error: 1 of 2 requests are finished" in done.stderr.decode()
+
+
+@pytest.mark.parametrize("mode", ["device", "CPU", "generate"])
+def test_the_lowest_temperatures_are_greedy(getp, run, tiny, tmp_path, mode):
+    source = request_file(tmp_path, ["the quick", "q"])
+
+    def text(*options):
+        if mode == "generate":
+            done = run(tiny.model, "-z", tiny.tokenizer, "-i", "the quick", "-n", "24", *options)
+            assert done.returncode == 0
+            return done.stdout
+        assert getp(source, "-n", "24", *options, *(["--cpu"] if mode == "CPU" else []), env=ONE_THREAD).returncode == 0
+        return getp.output.read_bytes()
+
+    greedy = text("-t", "0")
+    for temperature in "1e-38", "1e-40", "1e-400":
+        assert text("-t", temperature, "-p", "0.9", "-s", "5") == greedy, temperature
+    assert text("-t", "1e-40", "-p", "1", "-s", "5") == greedy
+
+
+@pytest.mark.parametrize("topp", ["1e-40", "1e-60", "1e-400"])
+def test_a_top_p_above_0_is_not_0(getp, tmp_path, topp):
+    """Which would mean all tokens."""
+    source = request_file(tmp_path, ["the quick"])
+    assert getp(source, "-n", "24").returncode == 0
+    greedy = tokens(getp.output)
+    assert getp(source, "-n", "24", "-t", "1", "-p", topp, "-s", "5").returncode == 0 and tokens(getp.output) == greedy
 
 
 # The command line ------------------------------------------------------------------------------------------------------

@@ -321,7 +321,11 @@ Result measure(Transformer &transformer, gpu::Device &device, const Options &opt
     gpu::forward_rows(device, batch);
     gpu::copy_to_host(device.h_next_tokens, device.s.next_tokens, requests, device.stream);
     HIP_CHECK(hipStreamSynchronize(device.stream));
-    for (int slot = 0; slot < requests; slot++) batch.tokens[slot] = device.h_next_tokens[slot];
+    for (int slot = 0; slot < requests; slot++) {
+      batch.tokens[slot] = device.h_next_tokens[slot];
+      if (batch.tokens[slot] == gpu::kNoToken)
+        fatal("%s", gpu::no_token(gpu::place_of(slot, batch.positions[slot])).c_str());
+    }
   };
   step();                                                                          // the first launch loads the kernels
   Result result{requests, 0, 0, products.of_step(), 14695981039346656037ull, {}};  // FNV-1a

@@ -307,7 +307,9 @@ def make_references(options, prompts, tokens):
                                          folder / "input.txt", "-o", folder / "references.txt", "-n", str(options.steps)],
                                         signal.SIGKILL)
             if status:
-                raise Fault(f"the CPU reference failed: {(printed.strip() or f'exit code {status}').splitlines()[-1]}")
+                lines = printed.strip().splitlines() or [f"exit code {status}"]
+                error = next((line for line in lines if line.startswith("error: ")), lines[-1])
+                raise Fault(f"the CPU reference failed: {error}")
             sys.stderr.write(printed)
             return read_requests(folder / "references.txt", tokens)
     except KeyboardInterrupt:

@@ -116,8 +116,9 @@ class ReferenceForward {
       observe(Stage::kRouter, l, router);
       std::vector<int> order(E);
       for (size_t e = 0; e < E; e++) order[e] = (int)e;
+      const auto score = [&](int e) { return std::isnan(router[e]) ? -INFINITY : router[e]; };  // NaN has no order
       std::sort(order.begin(), order.end(),
-                [&](int a, int b) { return router[a] != router[b] ? router[a] > router[b] : a < b; });
+                [&](int a, int b) { return score(a) != score(b) ? score(a) > score(b) : a < b; });
       order.resize(k);
       std::vector<Real> topk;
       for (int e : order) topk.push_back(router[e]);

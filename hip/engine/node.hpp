@@ -1,8 +1,6 @@
 // All devices of a run: set-up, a thread for each, release.
 #pragma once
 
-#include <unistd.h>
-
 #include <thread>
 
 #include "device.hpp"
@@ -52,14 +50,13 @@ struct Node {
           HIP_CHECK(hipSetDevice(device.id));
           work(device);
         } catch (const DeviceError &error) {
-          stop_code = EXIT_FAILURE;
-          fprintf(stderr, "%serror: %s\n", isatty(STDERR_FILENO) ? "\r\033[K" : "", error.what());
+          stop_for_error(error.what());
         }
       });
     for (std::thread &thread : threads) thread.join();
   }
 
-  // Frees everything; ends the program if a byte is left. After a device has failed, the end of the program frees it.
+  // Frees everything; ends the program if a byte is left. After an error the end of the program frees it.
   void release() {
     if (devices.empty() || stop_code == EXIT_FAILURE) return;
     for (Device &device : devices) device.release();

@@ -7,6 +7,7 @@
 #include <chrono>
 #include <cstdio>
 #include <mutex>
+#include <string>
 #include <vector>
 
 #include "../gpt_oss.hpp"
@@ -70,8 +71,25 @@ class Run {
   std::atomic<int> finished_{0};
 };
 
+// The line about logits that are not numbers, after an upload, which takes weights that are and no others.
+inline std::string no_token(const std::string &where) {
+  return where + ": the logits are not numbers, though the weights are: values overflow FP32";
+}
+
+// The same where nobody has looked at the weights: names the first that is none, if there is one, which takes a reading
+// of the whole model.
+inline std::string no_token(const std::string &where, const Config &p, const HostWeights &h) {
+  const float *weight = find_unusable(p, h);
+  if (!weight) return no_token(where);
+  return where + ": the logits are not numbers, nor are all weights: " + unusable_weight(p, h, weight);
+}
+
+inline std::string place_of(int request, int position) {
+  return "request " + std::to_string(request + 1) + ", position " + std::to_string(position);
+}
+
 // Takes the tokens after a step: the device's argmaxes, or what the request samples from its logits, which come to the
-// host a few rows at a time. Waits for the device.
+// host a few rows at a time. Waits for the device. Logits that are not numbers stop the run.
 inline void take_tokens(Run &run, Scheduler &scheduler, Device &device, const Batch &batch) {
   const size_t sampled = batch.logit_rows.size(), vocab = device.p.vocab_size, at_a_time = device.host_logits();
   const bool greedy = run.requests().greedy();
@@ -84,6 +102,10 @@ inline void take_tokens(Run &run, Scheduler &scheduler, Device &device, const Ba
       HIP_CHECK(hipStreamSynchronize(device.stream));
     }
     const int slot = batch.logit_slots[i], r = scheduler.request_of(slot).index;
+    if (device.h_next_tokens[i] == kNoToken) {
+      stop_for_error(no_token(place_of(r, batch.positions[batch.logit_rows[i]])));
+      continue;  // with the others, which may end with this step
+    }
     const int token =
         greedy ? device.h_next_tokens[i] : run.requests().sample(r, device.h_logits + i % at_a_time * vocab);
     run.add(r, token);
@@ -121,7 +143,7 @@ inline long long serve(Node &node, RequestList &requests) {
 // All requests, one after the other, by forward(token, position), which gives logits (vocab_size): what the harness's
 // own forward would make of them.
 template <class Forward>
-inline long long serve_in_turn(RequestList &requests, Forward forward) {
+inline long long serve_in_turn(RequestList &requests, const Config &p, const HostWeights &h, Forward forward) {
   const StopOnSignals signals;
   Run run(requests);
   for (ScheduledRequest request; stop_code == 0 && run.next(request);) {
@@ -131,6 +153,10 @@ inline long long serve_in_turn(RequestList &requests, Forward forward) {
       if (pos + 1 < prompt) {
         token = request.prompt[pos + 1];
         continue;
+      }
+      if (!are_usable(logits, p.vocab_size)) {
+        stop_for_error(no_token(place_of(request.index, pos), p, h));
+        break;
       }
       run.add(request.index, token = requests.sample(request.index, logits));
       if (pos + 1 < request.steps && !gpt_oss::is_stop_token(token)) continue;

@@ -1,4 +1,4 @@
-// How a run ends early: Ctrl-C, SIGTERM, a device that fails. What is finished by then is kept.
+// How a run ends early: Ctrl-C, SIGTERM, an error. What is finished by then is kept.
 #pragma once
 
 #include <unistd.h>
@@ -7,12 +7,19 @@
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
+#include <string>
 
 namespace getp_hip {
 
 // 0 until something stops the run; then the exit code that the program will have.
 inline std::atomic<int> stop_code{0};
 static_assert(std::atomic<int>::is_always_lock_free, "signal handlers may touch nothing else");
+
+// Stops the run for an error: one line, of the first such error alone. Any thread.
+inline void stop_for_error(const std::string &line) {
+  if (stop_code.exchange(EXIT_FAILURE) == EXIT_FAILURE) return;
+  fprintf(stderr, "%serror: %s\n", isatty(STDERR_FILENO) ? "\r\033[K" : "", line.c_str());
+}
 
 // While it lives, Ctrl-C and SIGTERM stop the run; a second one ends the program at once.
 class StopOnSignals {
@@ -43,9 +50,7 @@ class StopOnSignals {
 // harness, which knows nothing of it, has written the results and come to its end.
 inline void report_stop(int finished, int requests) {
   if (stop_code == 0) return;
-  const char *reason = stop_code == 128 + SIGINT    ? "SIGINT"
-                       : stop_code == 128 + SIGTERM ? "SIGTERM"
-                                                    : "a device that failed";
+  const char *reason = stop_code == 128 + SIGINT ? "SIGINT" : stop_code == 128 + SIGTERM ? "SIGTERM" : "an error";
   fprintf(stderr, "stopped by %s: %d of %d requests are finished; the output lines of the others stay empty\n", reason,
           finished, requests);
   std::atexit([] {

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "../kernels/split_terms.hip"
+#include "finite.hpp"
 #include "weights.hpp"
 
 namespace getp_hip {
@@ -30,6 +31,7 @@ struct UploadPlace {
 
 // A stretch of a tensor: `rows` rows of n values, about as many as fit into a staging buffer.
 struct UploadStretch {
+  const char *tensor;
   const float *h_from;
   size_t rows;
   int n;
@@ -51,20 +53,21 @@ class UploadPlan {
  public:
   UploadPlan(const std::vector<UploadTarget> &targets, const Config &p, const HostWeights &h) {
     for (size_t t = 0; t < targets.size(); t++)
-      targets[t].w->each(
-          p, h, [&](const char *, auto &field, const float *h_from, size_t count) { add(t, field, h_from, count); });
+      targets[t].w->each(p, h, [&](const char *tensor, auto &field, const float *h_from, size_t count) {
+        add(t, tensor, field, h_from, count);
+      });
   }
   const std::vector<UploadStretch> &stretches() const { return stretches_; }
 
  private:
-  void add(size_t target, float *d_to, const float *h_from, size_t count) {
+  void add(size_t target, const char *tensor, float *d_to, const float *h_from, size_t count) {
     for (size_t i = 0; i < count; i += kUploadElements)
-      add({h_from + i, std::min(kUploadElements, count - i), 1, false, MatrixForm::kFp32, {}},
+      add({tensor, h_from + i, std::min(kUploadElements, count - i), 1, false, MatrixForm::kFp32, {}},
           {target, d_to + i, {}, {}});
   }
 
   // Stretches are whole strips of one matrix.
-  void add(size_t target, const DeviceMatrix &matrix, const float *h_from, size_t) {
+  void add(size_t target, const char *tensor, const DeviceMatrix &matrix, const float *h_from, size_t) {
     const size_t n = matrix.n, d = matrix.d, step = std::max<size_t>(1, kUploadElements / n / 16) * 16;
     for (size_t i = 0; i < matrix.count; i++)
       for (size_t row = 0; row < d; row += step) {
@@ -76,7 +79,7 @@ class UploadPlan {
           place.d_values = matrix.d_values + (i * matrix.padded_d() + row) * matrix.padded_n();
           place.d_scales = matrix.d_scales + first;
         }
-        add({h_from + first * n, std::min(step, d - row), matrix.n, matrix.rounded, matrix.form, {}}, place);
+        add({tensor, h_from + first * n, std::min(step, d - row), matrix.n, matrix.rounded, matrix.form, {}}, place);
       }
   }
 
@@ -127,6 +130,24 @@ inline void choose_forms(DeviceWeights &w, const Config &p, const HostWeights &h
   });
 }
 
+// The first weight of the whole model that forward cannot compute with as it stands in the file, or null. Reads all of it.
+inline const float *find_unusable(const Config &p, const HostWeights &h) {
+  const float *found = nullptr;
+  DeviceWeights all;
+  all.own_layers(p, 0, p.n_layers);
+  all.each(p, h, [&](const char *tensor, auto &, const float *weights, size_t count) {
+    if (found) return;
+    std::vector<const float *> of_parts((count + kUploadElements - 1) / kUploadElements);
+    on_several_threads(of_parts.size(), [&](size_t part) {
+      const size_t first = part * kUploadElements;
+      of_parts[part] = first_unusable(tensor, weights + first, std::min(kUploadElements, count - first), false);
+    });
+    for (size_t part = of_parts.size(); part-- > 0;)
+      if (of_parts[part]) found = of_parts[part];
+  });
+  return found;
+}
+
 // Writes a stretch as it lies on a device: FP32 values, or FP16 values of whole tiles, zero where there are none, and
 // behind them the scales.
 class StretchWriter {
@@ -137,11 +158,21 @@ class StretchWriter {
   }
   static size_t padded_values(const UploadStretch &s) { return padded(s.rows, 16) * padded(s.n, 32); }
 
-  void write(float *to, const UploadStretch &stretch) {
+  // Returns the first weight that is unusable, or null: each is looked at while it is in the cache.
+  const float *write(float *to, const UploadStretch &stretch) {
+    const float *unusable = nullptr;
+    const auto look = [&](const float *weights, size_t count) {
+      if (!unusable) unusable = first_unusable(stretch.tensor, weights, count, stretch.rounded);
+    };
     if (stretch.form == MatrixForm::kFp32) {
-      for (size_t i = 0; i < stretch.count(); i++)
-        to[i] = stretch.rounded ? to_float(to_bf16(stretch.h_from[i])) : stretch.h_from[i];
-      return;
+      constexpr size_t kBlock = 4096;
+      for (size_t first = 0; first < stretch.count(); first += kBlock) {
+        const size_t end = std::min(first + kBlock, stretch.count());
+        for (size_t i = first; i < end; i++)
+          to[i] = stretch.rounded ? to_float(to_bf16(stretch.h_from[i])) : stretch.h_from[i];
+        look(stretch.h_from + first, end - first);
+      }
+      return unusable;
     }
     bool exact;
     const size_t n = stretch.n, padded_n = padded(n, 32);
@@ -152,9 +183,11 @@ class StretchWriter {
     for (size_t r = 0; r < stretch.rows; r++) {
       scales[r] =
           row_to_fp16(strip_.data() + r % 16 * padded_n, stretch.h_from + r * n, stretch.n, stretch.rounded, exact);
+      look(stretch.h_from + r * n, n);
       if (r % 16 == 15 || r + 1 == stretch.rows)
         lay_out_strip(values + r / 16 * 16 * padded_n, strip_.data(), (int)(r % 16) + 1, padded_n, word_of_.data());
     }
+    return unusable;
   }
 
  private:
@@ -165,7 +198,8 @@ class StretchWriter {
 };
 
 // Uploads to each target the weights that it owns; each value is read and converted once. Shows progress on stderr if
-// that is a terminal, and a line when done. Returns when everything has arrived.
+// that is a terminal, and a line when done. Returns when everything has arrived; ends the program at a weight that is no
+// number, with its layer and tensor: the first in the order of upload, whatever thread comes upon one first.
 inline void upload_weights(const std::vector<UploadTarget> &targets, const Config &p, const HostWeights &h) {
   const UploadPlan plan(targets, p, h);
   const std::vector<UploadStretch> &stretches = plan.stretches();
@@ -175,6 +209,8 @@ inline void upload_weights(const std::vector<UploadTarget> &targets, const Confi
     staging_size = std::max(staging_size, StretchWriter::size(stretch));
   }
   std::atomic<size_t> next{0}, done{0};
+  std::atomic<bool> stopped{false};
+  std::vector<const float *> unusable(stretches.size());
   const auto work = [&] {
     std::vector<hipStream_t> streams(targets.size());
     const auto on_target = [&](size_t t) {
@@ -184,9 +220,10 @@ inline void upload_weights(const std::vector<UploadTarget> &targets, const Confi
     for (size_t t = 0; t < targets.size(); t++) HIP_CHECK(hipStreamCreate(&streams[on_target(t)]));
     float *staging = pinned_alloc<float>(staging_size);
     StretchWriter writer;
-    for (size_t i; (i = next++) < stretches.size();) {
+    for (size_t i; !stopped && (i = next++) < stretches.size();) {
       const UploadStretch &stretch = stretches[i];
-      writer.write(staging, stretch);
+      unusable[i] = writer.write(staging, stretch);
+      if (unusable[i]) stopped = true;
       const size_t values = StretchWriter::padded_values(stretch);
       for (const UploadPlace &place : stretch.places) {
         const hipStream_t stream = streams[on_target(place.target)];
@@ -209,14 +246,16 @@ inline void upload_weights(const std::vector<UploadTarget> &targets, const Confi
     return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   };
   const bool terminal = isatty(STDERR_FILENO);
-  while (terminal && done < total) {
+  while (terminal && done < total && !stopped) {
     fprintf(stderr, "\rloading weights: %.1f of %.1f GB, %.1f GB/s ", (double)done / 1e9, (double)total / 1e9,
             (double)done / 1e9 / seconds());
     std::this_thread::sleep_for(std::chrono::milliseconds(100));
   }
   for (std::thread &thread : threads) thread.join();
-  fprintf(stderr, "%sweights loaded: %.3f GB of FP32 in %.1f s\n", terminal ? "\r\033[K" : "", (double)total / 1e9,
-          seconds());
+  if (terminal) fputs("\r\033[K", stderr);
+  for (const float *weight : unusable)
+    if (weight) fail("not a number among the weights: %s", unusable_weight(p, h, weight).c_str());
+  fprintf(stderr, "weights loaded: %.3f GB of FP32 in %.1f s\n", (double)total / 1e9, seconds());
 }
 
 }  // namespace getp_hip

@@ -3,6 +3,7 @@
 //   out (rows, hidden), x (at least max index + 1, hidden) f32 . w (hidden) f32 . split: see split_terms.hip
 //   grid: a block a row . block: kNormThreads, a thread strides over pairs
 //   order: a thread's pairs ascending, then block_reduce: depends on hidden alone
+//   A sum of squares beyond FP32 makes the row NaN, not 0.
 #pragma once
 
 #include "residual.hip"
@@ -45,7 +46,7 @@ __global__ void __launch_bounds__(Block, 2) rmsnorm_kernel(float *out, SplitRows
         kept[a] = v.first;
       });
   sum = block_reduce<Block>(sum, Sum{});
-  const float scale = 1.0f / sqrtf(sum / (float)hidden + 1e-5f);
+  const float scale = sum < INFINITY ? 1.0f / sqrtf(sum / (float)hidden + 1e-5f) : NAN;
   float largest = 0;
   strided<Block, Pairs>(
       pairs,

@@ -15,11 +15,13 @@ constexpr int kMaxChosen = 64;
 
 using TopkKey = unsigned long long;
 
+// NaN comes below all other scores, or above them.
+template <bool NanFirst = false>
 __device__ inline TopkKey topk_key(float score, int index) {
   score += 0.0f;  // -0 becomes +0, its equal
   unsigned order;
   memcpy(&order, &score, sizeof order);
-  order = score != score ? 0u : order ^ ((0u - (order >> 31)) | 0x80000000u);
+  order = score != score ? (NanFirst ? ~0u : 0u) : order ^ ((0u - (order >> 31)) | 0x80000000u);
   return ((TopkKey)order << 32) | (0xffffffffu - (unsigned)index);
 }
 
