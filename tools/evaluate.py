@@ -38,7 +38,7 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
-from files import Fault, json_object, output_file
+from files import Fault, json_object, output_file, whole, whole_number
 
 ROOT = Path(__file__).resolve().parent.parent
 STOP_TOKENS = {199999, 200002}
@@ -212,12 +212,9 @@ def read_requests(path, tokens):
     return ids, [text_of(each, tokens, f"{path}: line {i}") for i, each in enumerate(ids, 1)] if tokens else [None] * len(ids)
 
 
-def read_submission(path, tokens, first, requests):
-    """The same of all, or of the `first` of `requests`."""
-    ids, texts = read_requests(path, tokens)
-    if first and len(ids) != requests:
-        raise Fault(f"{path} has {len(ids)} requests, not {requests}: nothing is scored")
-    return ids[:first], texts[:first]
+def check_number(path, number, other, other_number):
+    if number != other_number:
+        raise Fault(f"{path} has {number} requests, {other} {other_number}: nothing is scored")
 
 
 def evaluate(submission, references, bert_model=None):
@@ -260,22 +257,9 @@ def check_names(bounds, path, names):
 # ---- references by the CPU reference ----------------------------------------------------------------------------------------
 
 
-def read_prompts(path):
-    """The lines of a getp input after its first, and their number, which that one says."""
-    try:
-        count, *prompts = Path(path).read_bytes().removeprefix(b"\xef\xbb\xbf").removesuffix(b"\n").split(b"\n")
-    except OSError as error:
-        raise Fault(f"{path}: {error.strerror}; name the input with -i") from None
-    if not count.strip().isdigit() or len(count) > 12 or int(count) == 0:
-        raise Fault(f"{path}: its first line is not the number of requests")
-    if len(prompts) < int(count):
-        raise Fault(f"{path}: {int(count)} requests, says its first line, but there are {len(prompts)}")
-    return prompts, int(count)
-
-
-def run_child(command, end_by, **options):
+def run_child(command, end_by, stdin=subprocess.DEVNULL, **options):
     """Its exit code and what it wrote to stderr; one that is interrupted ends with all that it has started."""
-    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+    with subprocess.Popen(command, stdin=stdin, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
                           errors="replace", start_new_session=True, **options) as child:
         try:
             _, printed = child.communicate()
@@ -286,8 +270,21 @@ def run_child(command, end_by, **options):
     return child.returncode, printed
 
 
-def make_references(options, prompts, tokens):
-    """The ids and texts of what the CPU reference generates for the prompts."""
+def read_prompts(program, model, path, folder):
+    """The prompts of a getp input, as the program itself reads it; `folder` is for what passes between the two."""
+    plain = folder / "requests.txt"
+    # The input may be a pipe, so the program has all open files.
+    status, printed = run_child([program, model, "-m", "requests", "-i", path, "-o", plain], signal.SIGKILL, None, close_fds=False)
+    if status:
+        raise Fault((printed.strip() or f"{program}: exit code {status}").splitlines()[0].removeprefix("error: "))
+    sys.stderr.write(printed)
+    _, *prompts, _ = plain.read_bytes().split(b"\r\n")
+    return prompts
+
+
+def make_references(options, submission, requests, first, tokens):
+    """The ids and texts of what the CPU reference generates for the first prompts of an input that has `requests` of them, as
+    the submission has."""
     for number in SIGNALS:
         signal.signal(number, signal.default_int_handler)
     try:
@@ -300,8 +297,10 @@ def make_references(options, prompts, tokens):
                                             env={**os.environ, "GPU": "host"})
                 if status:
                     raise Fault(f"the CPU reference cannot be built: ./run.sh build failed:\n{printed.rstrip()}")
-            (folder / "input.txt").write_bytes(b"\n".join([b"%d" % len(prompts), *prompts, b""]))
-            print(f"eval: the first {len(prompts)} requests of {options.input} on the CPU reference", flush=True)
+            prompts = read_prompts(program, options.model, options.input, folder)
+            check_number(submission, requests, options.input, len(prompts))
+            (folder / "input.txt").write_bytes(b"\r\n".join([b"%d" % first, *prompts[:first], b""]))
+            print(f"eval: the first {first} requests of {options.input} on the CPU reference", flush=True)
             # The flag, not GETP_CPU: a program that does not know it refuses.
             status, printed = run_child([program, options.model, "-z", options.tokenizer, "-m", "getp", "--cpu", "-i",
                                          folder / "input.txt", "-o", folder / "references.txt", "-n", str(options.steps)],
@@ -320,16 +319,6 @@ def make_references(options, prompts, tokens):
 # ---- command line ----------------------------------------------------------------------------------------------------------
 
 
-def whole(text, least=0):
-    if not text.isdecimal() or not least <= int(text) < 2**31:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number from {least} on")
-    return int(text)
-
-
-def positive(text):
-    return whole(text, 1)
-
-
 class Parser(argparse.ArgumentParser):
     def error(self, message):
         raise Fault(f"{message}; see ./run.sh eval -h")
@@ -343,9 +332,9 @@ def read_options():
     parser.add_argument("--self", dest="model", type=Path, metavar="MODEL", help="make the references with this model")
     parser.add_argument("-i", dest="input", type=Path, metavar="FILE",
                         help="with --self: what OUTPUT was made from (default data/input.txt)")
-    parser.add_argument("-n", dest="steps", type=whole, metavar="STEPS",
+    parser.add_argument("-n", dest="steps", type=whole(0, 2**64 - 1), metavar="STEPS",
                         help="with --self: what OUTPUT was made with (default 1024, as for ./run; 0: all positions)")
-    parser.add_argument("--first", type=positive, metavar="N", help="with --self: only the first N requests (default 4)")
+    parser.add_argument("--first", type=whole(1, 2**31 - 1), metavar="N", help="with --self: only the first N requests (default 4)")
     parser.add_argument("--program", type=Path, metavar="RUN", help="with --self: a ./run that is built already")
     parser.add_argument("-z", dest="tokenizer", type=Path, metavar="FILE",
                         help="tokenizer.bin, for what compares texts (with --self: the one beside the model)")
@@ -383,22 +372,23 @@ def compare(options):
     check_names(bounds, options.thresholds, list(metrics([], [], ("", "") if options.tokenizer else None)) +
                 ["bert"] * bool(options.bert_model))
     tokens = read_tokenizer(options.tokenizer) if options.tokenizer else None
+    submission = read_requests(submission_path, tokens)
     if options.model:
-        prompts, requests = read_prompts(options.input)
-        first = options.first or min(requests, 4)
-        if first > requests:
-            raise Fault(f"--first {first} of the {requests} requests of {options.input}")
         for file in filter(None, (options.model, options.program)):
             if not file.is_file():
                 raise Fault(f"{file}: no such file")
-        submission = read_submission(submission_path, tokens, first, requests)
-        references = make_references(options, prompts[:first], tokens)
+        if not options.input.exists():
+            raise Fault(f"{options.input}: no such file; name the input with -i")
+        requests = len(submission[0])
+        first = options.first or min(requests, 4)
+        if first > requests:
+            raise Fault(f"--first {first} of the {requests} requests of {submission_path}")
+        submission = tuple(each[:first] for each in submission)
+        references = make_references(options, submission_path, requests, first, tokens)
     else:
-        submission = read_requests(submission_path, tokens)
         references = read_requests(references_path[0], tokens)
-    if len(submission[0]) != len(references[0]):
-        raise Fault(f"{submission_path} has {len(submission[0])} requests, "
-                    f"{references_path[0] if references_path else 'the CPU reference'} {len(references[0])}: nothing is scored")
+    check_number(submission_path, len(submission[0]), references_path[0] if references_path else "the CPU reference",
+                 len(references[0]))
     results = evaluate(submission, references, options.bert_model)
     means = summary(results)
     missed = [name for name, (least, most) in bounds.items() if not least <= means[name]["mean"] <= most]
