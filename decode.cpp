@@ -15,12 +15,13 @@
 #include "tokenizer.hpp"
 
 static const char *kUsage =
-    "usage: decode [-z tokenizer.bin] [-n LINE|FIRST-LAST] [-r] [FILE]\n"
+    "usage: decode [-z tokenizer.bin] [-n LINE|FIRST-LAST] [-r | -x] [FILE]\n"
     "  FILE  token ids, separated by spaces, a request a line (default, and -: standard input)\n"
     "  -z    the tokenizer (default tokenizer.bin)\n"
     "  -n    this line only, or these, counted from 1 (default: all)\n"
     "  -r    raw: the bytes as they are; otherwise control characters and bidirectional overrides are left out, since\n"
-    "        a terminal would obey them, and U+FFFD stands for what is not UTF-8\n";
+    "        a terminal would obey them, and U+FFFD stands for what is not UTF-8\n"
+    "  -x    for programs: the bytes of each token in hexadecimal digits, a space between tokens\n";
 
 // Reads a line without its end. False at the end of the file.
 static bool read_line(FILE *file, std::string *line) {
@@ -32,10 +33,15 @@ static bool read_line(FILE *file, std::string *line) {
 
 static void print_raw(std::string_view bytes) { fwrite(bytes.data(), 1, bytes.size(), stdout); }
 
-// Prints the text of one line of ids. place: file and line number, for errors.
-static void print_line(Tokenizer *tokenizer, const std::string &line, const std::string &place, bool raw) {
+static void print_hex(std::string_view bytes) {
+  for (const char byte : bytes) printf("%02x", (unsigned char)byte);
+  putchar(' ');
+}
+
+// Prints the tokens of one line of ids, each by `print`. place: file and line number, for errors.
+static void print_line(Tokenizer *tokenizer, const std::string &line, const std::string &place,
+                       void (*print)(std::string_view)) {
   const char *separators = " \t\r";
-  const auto print = raw ? print_raw : print_text;
   for (size_t start = 0;;) {
     start = line.find_first_not_of(separators, start);
     if (start == std::string::npos) break;
@@ -51,21 +57,21 @@ static void print_line(Tokenizer *tokenizer, const std::string &line, const std:
     print({tokenizer->vocab[id], (size_t)tokenizer->lengths[id]});
     start = end;
   }
-  print("\n");
+  print_text("\n");
 }
 
 int main(int argc, char **argv) {
   const char *tokenizer_path = "tokenizer.bin";
   uint64_t first_line = 1, last_line = UINT64_MAX;
-  bool raw = false;
+  void (*print)(std::string_view) = print_text;
   const option names[] = {{"help", no_argument, nullptr, 'h'}, {}};
-  for (int found; (found = getopt_long(argc, argv, ":hrz:n:", names, nullptr)) != -1;) {
+  for (int found; (found = getopt_long(argc, argv, ":hrxz:n:", names, nullptr)) != -1;) {
     if (found == 'h') {
       fputs(kUsage, stdout);
       return 0;
     }
-    if (found == 'r') {
-      raw = true;
+    if (found == 'r' || found == 'x') {
+      print = found == 'r' ? print_raw : print_hex;
     } else if (found == 'z') {
       tokenizer_path = optarg;
     } else if (found == 'n') {
@@ -99,7 +105,7 @@ int main(int argc, char **argv) {
   uint64_t number = 0;
   while (number < last_line && read_line(file, &line)) {
     number++;
-    if (number >= first_line) print_line(&tokenizer, line, name + ": line " + std::to_string(number), raw);
+    if (number >= first_line) print_line(&tokenizer, line, name + ": line " + std::to_string(number), print);
   }
   if (ferror(file)) fatal("%s: cannot read the token ids: %s", name.c_str(), strerror(errno));
   if (last_line != UINT64_MAX && number < last_line)

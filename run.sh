@@ -136,10 +136,11 @@ help_eval() { exec "$PYTHON" "$ROOT/tools/evaluate.py" -h; }
 
 help_decode() {
   cat <<'END'
-usage: ./run.sh decode [-z tokenizer.bin] [-n LINE|FIRST-LAST] [-r] [FILE]
+usage: ./run.sh decode [-z tokenizer.bin] [-n LINE|FIRST-LAST] [-r | -x] [FILE]
 Builds ./decode and runs it: token ids of an output file, or of standard input, back to text.
   -n   this line only, or these, counted from 1
   -r   raw: the bytes as they are, with the control characters that are left out otherwise
+  -x   the bytes of each token in hexadecimal digits
 END
 }
 
@@ -519,8 +520,8 @@ cmd_eval() {
 }
 
 cmd_decode() {
-  set_up build
-  build_with -s decode
+  set_up build >&2
+  build_with -s decode >&2
   exec "$ROOT/decode" "$@"
 }
 

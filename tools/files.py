@@ -6,7 +6,10 @@ from pathlib import Path
 
 
 class Fault(Exception):
-    """What is wrong with the input, in one line."""
+    """What is wrong with the input, in one line. It may quote a file: what a terminal would obey is shown by its escape."""
+
+    def __str__(self):
+        return "".join(c if c.isprintable() or c in "\t\n" else c.encode("unicode_escape").decode() for c in super().__str__())
 
 
 def whole_number(text, least, most):
