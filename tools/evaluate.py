@@ -52,13 +52,13 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 def read_ids(path):
     """The ids of each request: numbers between blanks, a request a line, as decode.cpp takes them."""
     try:
-        lines = Path(path).read_bytes().removesuffix(b"\n").split(b"\n")
+        content = Path(path).read_bytes()
     except OSError as error:
         raise Fault(f"{path}: {error.strerror}") from None
-    if lines == [b""]:
+    if not content:
         raise Fault(f"{path}: no requests")
     requests = []
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(content.removesuffix(b"\n").split(b"\n"), 1):
         try:
             if line.strip(b"0123456789 \t\r"):
                 raise ValueError
