@@ -28,7 +28,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from tqdm import tqdm
 
-from files import Fault, json_object, output_file
+from files import Fault, json_object, output_file, whole
 
 CHUNK_BYTES = 32 << 20  # of FP32 that a thread makes at a time
 FLOATS = {"F32": np.dtype(np.float32), "F16": np.dtype(np.float16), "BF16": np.dtype(np.uint16)}
