@@ -216,6 +216,7 @@ def test_thresholds(folder):
     (lambda f: (f / "tokenizer.bin").write_bytes(b"1234567890"), ["-z", "tokenizer.bin"], "tokenizer.bin: not a tokenizer"),
     (lambda f: (f / "t.json").write_text("[1]"), ["--thresholds", "t.json"], "t.json: not an object of JSON"),
     (lambda f: (f / "t.json").write_text('{"bleu": 1}'), ["--thresholds", "t.json"], "bleu"),
+    (lambda f: (f / "t.json").write_text('{"\\u001b[2J\\r\\u009b\\u202e": 1}'), ["--thresholds", "t.json"], r"\x1b[2J\r\x9b\u202e has not been"),
     (lambda f: (f / "t.json").write_text('{"f1": [1, 2, 3]}'), ["--thresholds", "t.json"], "f1"),
     (lambda f: (f / "t.json").write_text('{"f1": [2, 1]}'), ["--thresholds", "t.json"], "f1"),
     (lambda f: (f / "t.json").write_text('{"f1": NaN}'), ["--thresholds", "t.json"], "f1"),
