@@ -25,6 +25,7 @@
 
 #include "fatal.hpp"
 #include "hip/gpt_oss.hpp"
+#include "hip/whole_number.hpp"
 #include "tokenizer.hpp"
 
 #ifdef _OPENMP
@@ -564,7 +565,7 @@ void append_text(std::vector<int> *tokens, Tokenizer *tokenizer, const std::stri
 }
 
 void print_token(Tokenizer *tokenizer, int previous, int token) {
-  safe_printf(decode_piece(tokenizer, previous, token));
+  print_text({decode_piece(tokenizer, previous, token), (size_t)tokenizer->lengths[token]});
   fflush(stdout);
 }
 
@@ -595,7 +596,7 @@ void generate(Transformer *transformer, Tokenizer *tokenizer, Sampler *sampler, 
     tokens.push_back(next);
     print_token(tokenizer, tokens[pos], next);
   }
-  printf("\n");
+  print_text("\n");
   fprintf(stderr, "achieved tok/s: %f\n", pos * 1000.0 / (double)std::max(time_in_ms() - start, 1L));
 }
 
@@ -661,7 +662,7 @@ void chat(Transformer *transformer, Tokenizer *tokenizer, Sampler *sampler, cons
     enum { kRole, kChannel, kMessage } part = kRole;  // of the message; the role is not shown, the channel in brackets
     while (next != harmony.ret && next != harmony.call) {
       if (dialog.size() > (size_t)steps) {
-        printf("\n");
+        print_text("\n");
         fprintf(stderr, "the conversation has used up its %d steps (-n; seq_len is %d)\n", steps,
                 transformer->config.seq_len);
         return;
@@ -673,13 +674,13 @@ void chat(Transformer *transformer, Tokenizer *tokenizer, Sampler *sampler, cons
         part = kRole;
       } else if (next == harmony.channel) {
         part = kChannel;
-        printf("[");
+        print_text("[");
       } else if (next == harmony.message) {
-        if (part == kChannel) printf("] ");
+        if (part == kChannel) print_text("] ");
         part = kMessage;
       } else if (next == harmony.end || next == harmony.ret || next == harmony.call) {
         part = kRole;
-        printf("\n");
+        print_text("\n");
       } else if (part != kRole) {
         print_token(tokenizer, dialog.back(), next);
       }
@@ -708,7 +709,7 @@ void chat(Transformer *transformer, Tokenizer *tokenizer, Sampler *sampler, cons
 
 const char *kUsage =
     "usage: run <model.bin> [options]\n"
-    "  -m <mode>    generate (default), chat or getp\n"
+    "  -m <mode>    generate (default), chat, getp or requests (writes the requests of -i, as getp reads them, to -o)\n"
     "  -i <text>    generate, chat: the prompt; getp: the input file (first line: number of requests, then one a "
     "line)\n"
     "  -o <file>    getp: the output file (one line of token ids a request)\n"
@@ -735,11 +736,9 @@ float parse_float(const char *flag, const char *text, double low, double high) {
 }
 
 unsigned long long parse_count(const char *flag, const char *text) {
-  char *end;
-  errno = 0;
-  const unsigned long long value = strtoull(text, &end, 10);
-  if (*text < '0' || *text > '9' || *end != '\0' || errno == ERANGE)
-    fatal("%s \"%s\": not a whole number from 0 up" USAGE_HINT, flag, text);
+  uint64_t value = 0;
+  if (!getp_hip::read_number(text, 0, UINT64_MAX, value))
+    fatal("%s \"%s\": not a whole number below 2^64" USAGE_HINT, flag, text);
   return value;
 }
 
@@ -803,12 +802,17 @@ int main(int argc, char **argv) {
         break;
     }
   }
-  if (mode != "generate" && mode != "chat" && mode != "getp")
-    fatal("-m \"%s\": the modes are generate, chat and getp" USAGE_HINT, mode.c_str());
-  if (mode == "getp" && (!input || !output))
-    fatal("mode getp needs an input file (-i) and an output file (-o)" USAGE_HINT);
-  if (mode == "getp" && (same_file(output, model_path) || same_file(output, tokenizer_path)))
+  const bool from_file = mode == "getp" || mode == "requests";
+  if (mode != "generate" && mode != "chat" && !from_file)
+    fatal("-m \"%s\": the modes are generate, chat, getp and requests" USAGE_HINT, mode.c_str());
+  if (from_file && (!input || !output))
+    fatal("mode %s needs an input file (-i) and an output file (-o)" USAGE_HINT, mode.c_str());
+  if (from_file && (same_file(output, model_path) || same_file(output, tokenizer_path)))
     fatal("%s: the output (-o) is the model or the tokenizer itself; choose another output", output);
+  if (mode == "requests") {
+    copy_requests(input, output);
+    return EXIT_SUCCESS;
+  }
   if (seed == 0) seed = (unsigned long long)time(nullptr);
 
   Transformer transformer;

@@ -136,10 +136,11 @@ help_eval() { exec "$PYTHON" "$ROOT/tools/evaluate.py" -h; }
 
 help_decode() {
   cat <<'END'
-usage: ./run.sh decode [-z tokenizer.bin] [-n LINE|FIRST-LAST] [-r] [FILE]
+usage: ./run.sh decode [-z tokenizer.bin] [-n LINE|FIRST-LAST] [-r | -x] [FILE]
 Builds ./decode and runs it: token ids of an output file, or of standard input, back to text.
   -n   this line only, or these, counted from 1
-  -r   raw: control characters too
+  -r   raw: the bytes as they are, with the control characters that are left out otherwise
+  -x   the bytes of each token in hexadecimal digits
 END
 }
 
@@ -409,10 +410,7 @@ cmd_parity() {
         case $1 in
           -z) tokenizer=$2 ;;
           -i) input=$2 ;;
-          *)
-            [[ $2 =~ ^[1-9][0-9]{0,8}$ ]] || die "parity: $1 needs a number from 1 on, not '$2'"
-            rest+=("$1" "$2")
-            ;;
+          *) rest+=("$1" "$2") ;;
         esac
         shift 2
         ;;
@@ -489,8 +487,7 @@ cmd_bench() {
       "$ROOT/build/make_model" "$shape" -o "$model" --seed 1
     fi
   fi
-  positions=$(od -An -td4 -j36 -N4 "$model" 2>/dev/null | tr -d ' ' || :) # seq_len, the header's tenth field
-  [[ $positions =~ ^[1-9][0-9]*$ ]] || die "bench: '$model' is no model"
+  positions=$("$ROOT/build/bench" --positions "$model")
   position=$((positions < 1024 ? positions / 2 : 512))
   steps=$((positions - position < steps ? positions - position : steps))
   exec "$ROOT/build/bench" "$model" --batch 1,32,512,0 --position "$position" --steps "$steps" --kernels 1 "${json[@]}"
@@ -523,8 +520,8 @@ cmd_eval() {
 }
 
 cmd_decode() {
-  set_up build
-  build_with -s decode
+  set_up build >&2
+  build_with -s decode >&2
   exec "$ROOT/decode" "$@"
 }
 

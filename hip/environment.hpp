@@ -1,13 +1,13 @@
 // The environment variables of the patch set: read here and nowhere else. One that is unset or empty does not count.
 #pragma once
 
-#include <cerrno>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
 #include <string>
 
 #include "fail.hpp"
+#include "whole_number.hpp"
 
 namespace getp_hip {
 
@@ -15,15 +15,6 @@ namespace getp_hip {
 inline const char *environment_text(const char *name) {
   const char *text = getenv(name);
   return text && *text ? text : nullptr;
-}
-
-// Reads a whole number written in digits. False if `text` is anything else or lies outside of [low, high].
-inline bool read_number(const char *text, uint64_t low, uint64_t high, uint64_t &number) {
-  if (*text < '0' || *text > '9') return false;
-  char *end = nullptr;
-  errno = 0;
-  number = strtoull(text, &end, 10);
-  return !errno && !*end && number >= low && number <= high;
 }
 
 // The variable as a number within [low, high], or `fallback`. Fails, saying what was `expected`, if it is anything else.
@@ -43,8 +34,8 @@ inline uint64_t environment_bytes(const char *name, uint64_t fallback) {
   const char *units = "KMG", *unit = strchr(units, text[strlen(text) - 1]);
   const int shift = unit ? 10 * (int)(unit - units + 1) : 0;
   uint64_t number = 0;
-  const std::string digits(text, strlen(text) - (unit ? 1 : 0));
-  if (read_number(digits.c_str(), 1, UINT64_MAX >> shift, number)) return number << shift;
+  const std::string_view digits(text, strlen(text) - (unit ? 1 : 0));
+  if (read_number(digits, 1, UINT64_MAX >> shift, number)) return number << shift;
   fail("%s=%s: expected a number of bytes, as in 64G", name, text);
 }
 

@@ -582,6 +582,28 @@ TEST_F(Chat, UserTextHoldsNoSpecialTokens) {
   EXPECT_EQ(fed(), "[start]user[message]a<|end|>b[end][start]assistant");
 }
 
+// A C1 control over the border of two tokens, an ESC, and a character that the message ends within.
+TEST_F(Chat, ShowsNothingThatATerminalObeys) {
+  follow({{'t', kChannel},
+          {kChannel, 0xC2},
+          {0xC2, 0x9B},
+          {0x9B, kMessage},
+          {kMessage, 0x1B},
+          {0x1B, 'b'},
+          {'b', 0xE4},
+          {0xE4, kReturn}});
+  EXPECT_EQ(talk("go\n", ""), "User: Assistant: [] b\uFFFD\nUser: \n");
+}
+
+TEST_F(Chat, GenerateShowsNothingThatATerminalObeys) {
+  follow({{'o', 0xC2}, {0xC2, 0x9B}, {0x9B, 'A'}, {'A', 0xE4}});
+  ScopedSampler greedy(kVocab, 0.0f, 0.9f, 1);
+  testing::internal::CaptureStdout();
+  generate(&model_.transformer, &tokenizer_, &greedy, "\x1b\xe2\x80\xaego", 8 + 1);
+  fflush(stdout);
+  EXPECT_EQ(testing::internal::GetCapturedStdout(), "goA\uFFFD\n");
+}
+
 TEST_F(Chat, EndsWithTheStepsAndTakesLongLines) {
   follow({{'t', 'u'}, {'u', 'u'}});
   EXPECT_EQ(talk("hi\n", "", 40).substr(0, 17), "User: Assistant: ");

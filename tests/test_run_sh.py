@@ -544,6 +544,11 @@ def test_one_kernel_by_the_front_door(tiny, tmp_path):
     (tmp_path / "short.bin").write_bytes(b"1234")
     done = run_sh("bench", "--kernel=rope", tmp_path / "short.bin", env=environment)
     assert done.returncode == 1 and "less than its 60-byte header" in done.stderr
+    done = run_sh("bench", tmp_path / "short.bin", env=environment)
+    assert done.returncode == 1 and "less than its 60-byte header" in done.stderr
+    (tmp_path / "zeros.bin").write_bytes(bytes(1000))
+    done = run_sh("bench", tmp_path / "zeros.bin", env=environment)
+    assert done.returncode == 1 and "its header says vocab_size = 0" in done.stderr
 
 
 # ---- the demo itself
@@ -629,7 +634,8 @@ def test_two_evals_at_once(graded):
 @pytest.mark.parametrize("arguments, expected", [
     (["--self", "model.bin"], "one output"),
     (["--self", "model.bin", "absent.txt"], "absent.txt"),
-    (["--self", "model.bin", "short.txt"], "nothing is scored"),
+    (["--self", "model.bin", "short.txt", *BUILT], "nothing is scored"),
+    (["--self", "model.bin", "output.txt", *BUILT, "-i", "bad.txt"], "bad.txt: line 1 must be the number of requests"),
     (["--self", "absent.bin", "output.txt"], "absent.bin"),
     (["--self", "model.bin", "output.txt", "--thresholds", "absent.json"], "absent.json"),
     (["--self", "model.bin", "output.txt", "--json", "nowhere/out.json"], "nowhere"),
@@ -644,7 +650,8 @@ def test_two_evals_at_once(graded):
 def test_eval_says_what_is_wrong_before_the_reference(graded, arguments, expected):
     pytest.importorskip("nltk")
     (graded / "short.txt").write_text("1\n2\n")
-    done = evaluated(graded, *arguments, *(["-i", "input.txt"] if "--self" in arguments else []))
+    (graded / "bad.txt").write_text("eight\n")
+    done = evaluated(graded, *(["-i", "input.txt"] if "--self" in arguments else []), *arguments)
     assert done.returncode == 2 and expected in done.stderr and done.stderr.count("\n") == 1, done.stderr
 
 

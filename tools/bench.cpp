@@ -2,6 +2,7 @@
 //   bench MODEL [--batch N,N,...=1] [--position N=0] [--steps N=128] [--kernels 0|1] [--cpu-steps N=0] [--json FILE]
 //   bench --kernel NAME [--rows N=1] [MODEL] [--position N] [--steps N=128] [--json FILE]
 //   bench --memory                                            the bytes that are free on the device
+//   bench --positions MODEL                                   how many its sequences have, by its header
 // For each batch size (0: as many requests as fit) runs `steps` decoding steps, all requests from the same position on,
 // each feeding the argmax of the step before; keys and values of earlier positions are drawn at random. Says the time
 // of a step, tokens a second, what share of the measured copy bandwidth the bytes make that a step must read, and the
@@ -251,13 +252,13 @@ void write_json(FILE *file, const std::string &header, const std::vector<Result>
 constexpr const char *kHelp =
     "usage: bench MODEL [--batch N,N,...=1] [--position N=0] [--steps N=128] [--kernels 0|1] [--cpu-steps N=0] "
     "[--json FILE], or bench --kernel NAME|help [--rows N=1] [MODEL] [--position N] [--steps N=128] [--json FILE], or "
-    "bench --memory";
+    "bench --memory, or bench --positions MODEL";
 
 struct Options : Arguments {
   std::string model, json, kernel;
   std::vector<int> batches;
   int position = -1, steps = 128, kernels = 0, cpu_steps = 0, rows = 0;
-  bool memory = false;
+  bool memory = false, positions = false;
 
   Options(int argc, char **argv) : Arguments(kHelp) {
     constexpr int kMost = INT_MAX / 2;
@@ -277,7 +278,8 @@ struct Options : Arguments {
                                  {"json", &json},
                                  {"kernel", &kernel},
                                  {"rows", [&](const Argument &value) { rows = value.number(1, 32768); }},
-                                 {"memory", &memory}});
+                                 {"memory", &memory},
+                                 {"positions", &positions}});
     if (operands.size() > 1) refuse("one model at a time, not also '" + operands[1] + "'");
     if (operands.empty() && !memory && kernel.empty()) refuse("which model?");
     if (!operands.empty()) model = operands[0];
@@ -466,6 +468,10 @@ int main(int argc, char **argv) {
     HIP_CHECK(hipSetDevice(gpu::pick_devices()[0]));
     HIP_CHECK(hipMemGetInfo(&free_bytes, &total));
     printf("%zu\n", free_bytes);
+    return 0;
+  }
+  if (options.positions) {
+    printf("%d\n", read_shape(options.model).seq_len);
     return 0;
   }
   if (!options.kernel.empty()) {

@@ -28,7 +28,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from tqdm import tqdm
 
-from files import Fault, json_object, output_file
+from files import Fault, json_object, output_file, whole
 
 CHUNK_BYTES = 32 << 20  # of FP32 that a thread makes at a time
 FLOATS = {"F32": np.dtype(np.float32), "F16": np.dtype(np.float16), "BF16": np.dtype(np.uint16)}
@@ -458,20 +458,12 @@ def verify(model):
     print(f"{model}: as exported\nsha256 {expected}")
 
 
-def up_to(most):
-    def number(text):
-        if not text.isdecimal() or not 0 < int(text) <= most:
-            raise argparse.ArgumentTypeError(f"'{text}' is not a whole number from 1 to {most}")
-        return int(text)
-    return number
-
-
 def main():
     parser = argparse.ArgumentParser(usage=__doc__.split("\n\n")[1].strip())
     parser.add_argument("snapshot", nargs="?", type=Path, help="folder with config.json and *.safetensors")
     parser.add_argument("-o", "--output", type=Path, help="the file to write")
-    parser.add_argument("--seq-len", type=up_to(1 << 24), help="positions of a sequence (default: config.json's max_seq_len, else 2048)")
-    parser.add_argument("--threads", type=up_to(16), default=min(8, os.cpu_count() or 1),
+    parser.add_argument("--seq-len", type=whole(1, 1 << 24), help="positions of a sequence (default: config.json's max_seq_len, else 2048)")
+    parser.add_argument("--threads", type=whole(1, 16), default=min(8, os.cpu_count() or 1),
                         help="each takes memory; default: %(default)s")
     parser.add_argument("--verify", type=Path, metavar="MODEL", help="compare a model with the checksum beside it")
     options = parser.parse_args()

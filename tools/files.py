@@ -1,11 +1,33 @@
-"""What the tools share: how they end on bad input, JSON that they read, files that they write."""
+"""What the tools share: how they end on bad input, numbers and JSON that they read, files that they write."""
 
+import argparse
 import json
 from pathlib import Path
 
 
 class Fault(Exception):
-    """What is wrong with the input, in one line."""
+    """What is wrong with the input, in one line. It may quote a file: what a terminal would obey is shown by its escape."""
+
+    def __str__(self):
+        return "".join(c if c.isprintable() or c in "\t\n" else c.encode("unicode_escape").decode() for c in super().__str__())
+
+
+def whole_number(text, least, most):
+    """The number that decimal digits make; None if `text` is anything else or lies outside. (As hip/whole_number.hpp has it.)"""
+    if not text.isascii() or not text.isdigit() or len(text.lstrip("0")) > len(str(most)):
+        return None
+    number = int(text.lstrip("0") or "0")
+    return number if least <= number <= most else None
+
+
+def whole(least, most):
+    """The type of an argument that is a whole number."""
+    def number(text):
+        value = whole_number(text, least, most)
+        if value is None:
+            raise argparse.ArgumentTypeError(f"'{text}' is not a whole number from {least} to {most}")
+        return value
+    return number
 
 
 def json_object(path):
