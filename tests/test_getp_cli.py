@@ -377,7 +377,8 @@ def test_chat(run, tiny, seven_m):
     chat = [seven_m.model, "-z", seven_m.tokenizer, "-m", "chat"]
     done = run(*chat, "--cpu", input=b"")
     assert (done.returncode, done.stdout, done.stderr) == (0, b"User: \n", b"")
-    for options in ["-n", "60"], ["-n", "40", "-y", "Speak of <|end|> only."], ["-n", "1"]:
+    for options in (["-n", "60"], ["-n", "40", "-y", "Speak of <|end|> only.", "--reasoning", "high"], ["-n", "1"],
+                    ["--reasoning", "low", "-n", "8", "-y", ""]):
         done = run(*chat, *options, input=b"hi " * 5 + b"\r\n")
         assert done.returncode == 0
         assert done.stdout.startswith(b"User: Assistant: ")
@@ -394,18 +395,24 @@ def read_vocabulary(path):
     return vocabulary
 
 
-def test_chat_on_the_device_says_what_it_says_on_the_cpu(run, seven_m, tmp_path):
-    """A model in which each token has one successor: an analysis, which the history drops, then the answer."""
-    vocabulary = read_vocabulary(seven_m.tokenizer)
-    special = {name: vocabulary.index(b"<|%s|>" % name.encode()) for name in ("start", "channel", "message", "end", "return")}
-    letters = [vocabulary.index(letter) for letter in (b"A", b"B", b"C", b"D", b"E")]  # none is of "assistant"
-    a, b, c, d, e = letters
+def test_chat_on_the_device_says_what_it_says_on_the_cpu(run, tiny, tmp_path):
+    """A model in which each token has one successor: a message, then a header alone, which the history leaves out."""
+    vocabulary = read_vocabulary(tiny.tokenizer)
+    names = "start", "channel", "message", "end", "return", "call", "endoftext"
+    special = {name: len(vocabulary) - 1 - i for i, name in enumerate(names)}  # in the place of merges
+    for name, token in special.items():
+        vocabulary[token] = b"<|%s|>" % name.encode()
+    records = [struct.pack("<fi", i if i not in special.values() else -1e30, len(text)) + text for i, text in enumerate(vocabulary)]
+    (tmp_path / "tokenizer.bin").write_bytes(struct.pack("<i", 64) + b"".join(records))
+    a, b, c, d, e = (vocabulary.index(letter) for letter in (b"A", b"B", b"C", b"D", b"E"))  # none is of "assistant"
     successors = {special["channel"]: a, a: special["message"], special["message"]: b, b: special["end"],
                   special["end"]: special["start"], special["start"]: c, c: d, d: e, e: special["return"]}
     model = tmp_path / "model.bin"
-    shutil.copy(seven_m.model, model)
+    shutil.copy(tiny.model, model)
+    header = np.memmap(model, np.int32, "r+", shape=15)
+    vocab, hidden, layers = header[0], header[1], header[5]
+    header[9] = 1024  # seq_len
     values = np.memmap(model, np.float32, "r+", offset=60)
-    layers, vocab, hidden = 2, 201088, 32
     values[:] = 0
     values[2 * vocab * hidden:][:(2 * layers + 1) * hidden] = 1  # norms
     embedding, unembedding = values[:2 * vocab * hidden].reshape(2, vocab, hidden)
@@ -415,9 +422,10 @@ def test_chat_on_the_device_says_what_it_says_on_the_cpu(run, seven_m, tmp_path)
         embedding[token] = np.eye(hidden)[i]
         unembedding[successor, i] = 1
     values.flush()
-    chat = [model, "-z", seven_m.tokenizer, "-m", "chat", "-n", "200", "-y", ""]  # no system prompt: it takes its time
+    header.flush()
+    chat = [model, "-z", tmp_path / "tokenizer.bin", "-m", "chat"]
     done, cpu = run(*chat, input=b"hi\nho\n"), run(*chat, "--cpu", input=b"hi\nho\n")
-    assert done.returncode == cpu.returncode == 0
+    assert done.returncode == cpu.returncode == 0, done.stderr
     assert done.stdout == cpu.stdout == b"User: Assistant: [A] B\n\nUser: Assistant: [A] B\n\nUser: \n"
     assert b"device 0: " in done.stderr and cpu.stderr == b""
 
