@@ -321,6 +321,9 @@ def test_bad_tokenizer(getp, tiny, tmp_path, fault):
     (["MODEL", "-m", "getp", "-i", "x"], ["-o"]),
     (["MODEL", "-m", "getp", "-o", "x"], ["-i"]),
     (["MODEL", "--gpu"], ["--gpu"]),
+    (["MODEL", "--reasoning"], ["--reasoning", "value"]),
+    (["MODEL", "--reasoning", ""], ["--reasoning", "low, medium and high"]),
+    (["MODEL", "--reasoning", "Low"], ["--reasoning", "Low"]),
 ])
 def test_bad_command_line(run, tiny, options, words):
     done = run(*[tiny.model if option == "MODEL" else option for option in options])
@@ -335,7 +338,7 @@ def test_help(run):
     assert done.returncode == 0 and done.stderr == b""
     for flag in "tpsniozmy":
         assert f"  -{flag} <" in done.stdout.decode()
-    assert "  --cpu " in done.stdout.decode()
+    assert "  --cpu " in done.stdout.decode() and "  --reasoning <" in done.stdout.decode()
 
 
 # generate and chat -----------------------------------------------------------------------------------------------------
@@ -407,14 +410,11 @@ def test_chat_on_the_device_says_what_it_says_on_the_cpu(run, tiny, tmp_path):
     a, b, c, d, e = (vocabulary.index(letter) for letter in (b"A", b"B", b"C", b"D", b"E"))  # none is of "assistant"
     successors = {special["channel"]: a, a: special["message"], special["message"]: b, b: special["end"],
                   special["end"]: special["start"], special["start"]: c, c: d, d: e, e: special["return"]}
-    model = tmp_path / "model.bin"
-    shutil.copy(tiny.model, model)
-    header = np.memmap(model, np.int32, "r+", shape=15)
-    vocab, hidden, layers = header[0], header[1], header[5]
-    header[9] = 1024  # seq_len
+    model, vocab, hidden = tmp_path / "model.bin", len(vocabulary), 32
+    shape = dict(hidden_dim=hidden, n_experts=1, experts_per_token=1, intermediate_dim=32, n_layers=1, n_attn_heads=1, n_kv_heads=1)
+    model.write_bytes(header(**shape, seq_len=1024) + bytes(4 * ((2 * vocab + 3) * hidden + 7 * 32 * 33 + 34)))
     values = np.memmap(model, np.float32, "r+", offset=60)
-    values[:] = 0
-    values[2 * vocab * hidden:][:(2 * layers + 1) * hidden] = 1  # norms
+    values[2 * vocab * hidden:][:3 * hidden] = 1  # norms
     embedding, unembedding = values[:2 * vocab * hidden].reshape(2, vocab, hidden)
     embedding[:, 0] = 1  # all other tokens lead to <|channel|>
     unembedding[special["channel"], 0] = 1
@@ -422,7 +422,6 @@ def test_chat_on_the_device_says_what_it_says_on_the_cpu(run, tiny, tmp_path):
         embedding[token] = np.eye(hidden)[i]
         unembedding[successor, i] = 1
     values.flush()
-    header.flush()
     chat = [model, "-z", tmp_path / "tokenizer.bin", "-m", "chat"]
     done, cpu = run(*chat, input=b"hi\nho\n"), run(*chat, "--cpu", input=b"hi\nho\n")
     assert done.returncode == cpu.returncode == 0, done.stderr
