@@ -104,7 +104,7 @@ def main():
             vocabulary |= merged(text, ranks)
     tokens = {ranks[text]: text for text in vocabulary} | {token: text for token, text in texts.items() if token >= 199998}
     tokens |= {encoding.encode(text, allowed_special="all")[0]: text.encode() for text in (RETURN, CALL, END_OF_TEXT)}
-    output.write_text("".join(f"{line}\n" for line in [*(f"token {i} {tokens[i].hex()}" for i in sorted(tokens)), *written]))
+    output.write_text("".join(f"{line}\n" for line in [*(f"token {i} {tokens[i].hex()}" for i in sorted(tokens)), *written]), encoding="utf-8")
 
 
 if __name__ == "__main__":
