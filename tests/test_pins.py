@@ -53,3 +53,26 @@ def test_the_pins_can_be_had(version, tmp_path):
 def test_the_tools_are_written_for_the_oldest(version):
     for path in [*ROOT.glob("tools/*.py"), *ROOT.glob("tests/*.py")]:
         ast.parse(path.read_text(encoding="utf-8"), path.name, feature_version=version)
+
+
+def test_an_environment_of_another_python_is_made_anew(tmp_path):
+    """As after an upgrade of the distribution: the link leads to a newer Python, or nowhere."""
+    script = f'ROOT=$1; eval "$(sed -n "/^has_venv()/,/^}}/p" "{ROOT}/run.sh")"; has_venv'
+
+    def is_there():
+        return subprocess.run(["bash", "-c", script, "-", tmp_path]).returncode == 0
+
+    venv = tmp_path / "build/venv"
+    (tmp_path / "tools").mkdir()
+    (tmp_path / "tools/requirements.txt").write_text("a==1\n")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", venv], check=True)
+    assert not is_there()
+    (venv / "installed.txt").write_text("a==1\n")
+    assert is_there()
+    library = next(venv.glob("lib/python*"))
+    library.rename(library.with_name("python3.1"))
+    assert not is_there()
+    library.with_name("python3.1").rename(library)
+    (venv / "bin/python").unlink()
+    (venv / "bin/python").symlink_to(tmp_path / "gone")
+    assert not is_there()
