@@ -46,20 +46,22 @@ rundebug: FLAGS = -g
 runfast: FLAGS = -O3
 runomp: FLAGS = -O3 $(call host,-fopenmp -march=native)
 
+# The shell is given OUT by the environment: a path may hold blanks and quotes, which words of make may not.
+export OUT
 .PHONY: run rundebug runfast runomp
 run rundebug runfast runomp:
-	@mkdir -p $(dir $(OUT))
-	$(COMPILE) $(strip $(FLAGS)) $(SOURCES) -o $(OUT) -lm
-	@$(if $(filter run,$(OUT)),mkdir -p build && echo '$(BACKEND)' > build/run.backend)
+	@mkdir -p "$$(dirname "$$OUT")"
+	$(COMPILE) $(strip $(FLAGS)) $(SOURCES) -o "$$OUT" -lm
+	@if [ "$$OUT" = run ]; then mkdir -p build && echo '$(BACKEND)' > build/run.backend; fi
 
 # What the programs are built for; a program built for something else is out of date.
 BACKEND = $(strip $(GPU) $(GPU_ARCH))
 .PHONY: backend FORCE
 backend:
 	@echo '$(BACKEND)'
-build/tools.backend: FORCE
+build/tools.backend: $(if $(findstring |$(BACKEND)|,|$(shell cat build/tools.backend 2>/dev/null)|),,FORCE)
 	@mkdir -p build
-	@echo '$(BACKEND)' | cmp -s - $@ || echo '$(BACKEND)' > $@
+	@echo '$(BACKEND)' > $@
 
 # What a program includes is written down as it is compiled (g++, clang and nvcc agree on how), for make to read the next time.
 DEPENDENCIES = -MMD -MP -MT $@ -MF $(DEPENDENCY_FILE)
@@ -111,10 +113,10 @@ clean:
 
 .PHONY: help
 help:
-	@echo 'run             debug build, no optimisation (default)   -> $(OUT)'
-	@echo 'rundebug        debug build, compiler default level      -> $(OUT)'
-	@echo 'runfast         -O3                                      -> $(OUT)'
-	@echo 'runomp          -O3 -fopenmp -march=native               -> $(OUT)'
+	@echo 'run             debug build, no optimisation (default)   -> '"$$OUT"
+	@echo 'rundebug        debug build, compiler default level      -> '"$$OUT"
+	@echo 'runfast         -O3                                      -> '"$$OUT"
+	@echo 'runomp          -O3 -fopenmp -march=native               -> '"$$OUT"
 	@echo 'decode          token ids of an output file as text      -> decode'
 	@echo 'tokenizer-bin   exports o200k_harmony                    -> tokenizer.bin'
 	@echo 'tokenizer-test  builds and runs the tokenizer tests      -> test_tokenizer'
@@ -122,7 +124,7 @@ help:
 	@echo 'fuzz            libFuzzer targets (tests/fuzz)           -> build/fuzz'
 	@echo 'amdsim          simulated AMD device (docs/AMDSIM.md)    -> build/amdsim'
 	@echo 'clean           removes all of these'
-	@echo 'back end now: GPU=$(GPU) (amd, nvidia, host) $(if $(GPU_ARCH),GPU_ARCH=$(GPU_ARCH) (comma list)); OUT=$(OUT)'
+	@echo 'back end now: GPU=$(GPU) (amd, nvidia, host) $(if $(GPU_ARCH),GPU_ARCH=$(GPU_ARCH) (comma list)); OUT='"$$OUT"
 	@echo 'runomp with GPU=amd needs the OpenMP runtime of hipcc'"'"'s clang (Debian: libomp-15-dev)'
 
 -include tests/amdsim/amdsim.mk tests/tests.mk

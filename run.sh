@@ -243,11 +243,18 @@ set_up() {
   [[ -z $wanted ]] || say "set-up: not to be had here: ${wanted}(the tests that need them are skipped)"
 }
 
+# Is build/venv there, for these requirements and the Python that it was made by?
+has_venv() {
+  local venv=$ROOT/build/venv
+  cmp -s "$ROOT/tools/requirements.txt" "$venv/installed.txt" &&
+    [[ -d $("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))' 2>/dev/null) ]]
+}
+
 # The Python packages that Debian does not have, pinned, in build/venv; without a network the tests that need them skip.
 set_up_venv() {
   local requirements=$ROOT/tools/requirements.txt venv=$ROOT/build/venv
   [[ -f $requirements ]] || return 0
-  if ! cmp -s "$requirements" "$venv/installed.txt"; then
+  if ! has_venv; then
     say "set-up: Python packages of tools/requirements.txt into build/venv"
     rm -rf "$venv"
     mkdir -p "$ROOT/build"
@@ -275,10 +282,29 @@ fast_target() {
   if has_openmp "$compiler"; then say runomp; else say runfast; fi
 }
 
-# build_with TARGET [VARIABLE=value ...]
-build_with() {
+# Ends where the checkout cannot be written: read-only, somebody else's, or root's after a run with sudo.
+need_writable() {
+  local folder
+  for folder in "$ROOT" "$ROOT"/build "$ROOT"/build/*/ "$ROOT"/data; do
+    [[ ! -e $folder || -w $folder ]] ||
+      die "cannot write into '$folder', which belongs to $(stat -c %U "$folder"): copy the project, or build the program alone elsewhere:" \
+        "./run.sh build OUT=/a/path/run"
+  done
+}
+
+# make_here TARGET [VARIABLE=value ...]
+make_here() {
   make -C "$ROOT" --no-print-directory -j "$(nproc)" ${GPU:+"GPU=$GPU"} ${GPU_ARCH:+"GPU_ARCH=$GPU_ARCH"} "$@"
 }
+
+# The same, where it may write what is not yet built.
+build_with() {
+  [[ " $*" =~ " OUT="(/|\.\./) ]] || make_here -q "$@" >/dev/null 2>&1 || need_writable
+  make_here "$@"
+}
+
+# What GPU= or this machine asks for.
+backend() { make_here -s backend; }
 
 # ---- commands --------------------------------------------------------------------------------------------------------
 
@@ -327,6 +353,7 @@ cmd_demo() {
   [[ -z ${GPU-} || $GPU == amd || $GPU == nvidia || $GPU == host ]] || die "demo: the back end is amd, nvidia or host, not '$GPU'"
 
   local dir=build/demo program=./run environment=() input=data/input.txt requests
+  need_writable
   mkdir -p "$ROOT/$dir"
   if [[ -n $simulated ]]; then
     set_up amdsim
@@ -376,6 +403,7 @@ knows_hip() { [[ $(hipcc --version 2>/dev/null) == *'HIP version: 5.'* ]]; }
 
 cmd_test() {
   local kind variable missing
+  need_writable
   set_up test
   cd "$ROOT"
   set_up_venv
@@ -397,7 +425,7 @@ cmd_run() {
     shift
   fi
   # A ./run that was built for another back end than GPU= or this machine asks for is built anew.
-  if [[ ! -x $ROOT/run || $(build_with -s backend) != "$(cat "$ROOT/build/run.backend" 2>/dev/null)" ]]; then cmd_build >&2; fi
+  if [[ ! -x $ROOT/run || $(backend) != "$(cat "$ROOT/build/run.backend" 2>/dev/null)" ]]; then cmd_build >&2; fi
   exec "${launcher[@]}" "$ROOT/run" "$@"
 }
 
@@ -462,8 +490,9 @@ cmd_bench() {
     esac
   done
   [[ -z $model || -f $model ]] || die "bench: no model file '$model'"
+  [[ -n $model ]] || need_writable # it makes one
   build_bench
-  backend=$(build_with -s backend)
+  backend=$(backend)
   # The host back end is no match for a GPU's defaults.
   if [[ $backend == host* ]]; then
     steps=8
@@ -497,10 +526,10 @@ cmd_bench() {
 python_tool() {
   local tool=$1
   shift
+  has_venv || need_writable
   set_up venv
   set_up_venv
-  cmp -s "$ROOT/tools/requirements.txt" "$ROOT/build/venv/installed.txt" ||
-    die "$tool needs the Python packages of tools/requirements.txt; see build/venv.log"
+  has_venv || die "$tool needs the Python packages of tools/requirements.txt; see build/venv.log"
   exec "$PYTHON" "$ROOT/tools/$tool.py" "$@"
 }
 
@@ -549,6 +578,8 @@ cmd_install() {
   if [[ -e $dir/hip ]] && ! left_by_install "$dir" hip && ! diff -rq "$ROOT/hip" "$dir/hip" >/dev/null 2>&1; then
     die "install: '$dir/hip' is not as an install from here left it; move it away, then install again"
   fi
+  [[ -w $dir && (! -e $dir/getp-csrc || -w $dir/getp-csrc) && (! -e $dir/hip || -w $dir/hip) ]] ||
+    die "install: cannot write into '$dir', which belongs to $(stat -c %U "$dir")"
   local target=$dir/getp-csrc/getp_run.cpp backup=$dir/getp-csrc/getp_run.cpp.orig number=0 new sums
   mkdir -p "$dir/getp-csrc"
   if [[ -f $target ]] && ! cmp -s "$ours" "$target" && ! left_by_install "$dir" getp-csrc/getp_run.cpp; then
@@ -571,6 +602,7 @@ cmd_install() {
 
 cmd_clean() {
   [[ $# == 0 ]] || die "clean: takes no arguments"
+  need_writable
   if command -v make >/dev/null; then make -C "$ROOT" --no-print-directory -s clean; fi
   rm -rf "$ROOT/build"
 }

@@ -298,7 +298,8 @@ def test_unicode_classes_check_finds_a_wrong_class(tmp_path):
 
 
 def test_unicode_classes_table_is_what_the_tool_writes(tmp_path):
-    pytest.importorskip("unicodedata2")
+    if unicodedata.unidata_version != "16.0.0":  # the table's; Python 3.14's own
+        pytest.importorskip("unicodedata2")
     again = tmp_path / "again.inc"
     subprocess.run([sys.executable, ROOT / "tools/make_unicode_classes.py", "-o", again], check=True)
     assert again.read_text() == (ROOT / "unicode_classes.inc").read_text()

@@ -25,12 +25,14 @@ Thresholds: a JSON object of lowest means, and highest as [lowest, highest]: {"e
 """
 
 import argparse
+import contextlib
 import ctypes
 import json
 import math
 import multiprocessing
 import os
 import re
+import shutil
 import signal
 import statistics
 import subprocess
@@ -312,12 +314,14 @@ def make_references(options, submission, requests, first):
     for number in SIGNALS:
         signal.signal(number, signal.default_int_handler)
     try:
-        (ROOT / "build").mkdir(exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix="eval.", dir=ROOT / "build", ignore_cleanup_errors=True) as name:
-            folder, program = Path(name), options.program and options.program.resolve()
+        with contextlib.ExitStack() as at_end:
+            build = ROOT / "build"
+            folder = Path(tempfile.mkdtemp(prefix="eval.", dir=build if os.access(build, os.W_OK) else None))
+            at_end.callback(shutil.rmtree, folder, ignore_errors=True)
+            program = options.program and options.program.resolve()
             if not program:
                 program = folder / "run"
-                status, printed = run_child([ROOT / "run.sh", "build", f"OUT={program}"], signal.SIGTERM,
+                status, printed = run_child([ROOT / "run.sh", "build", f"OUT={os.path.relpath(program, ROOT)}"], signal.SIGTERM,
                                             env={**os.environ, "GPU": "host"})
                 if status:
                     raise Fault(f"the CPU reference cannot be built: ./run.sh build failed:\n{printed.rstrip()}")
