@@ -292,7 +292,7 @@ def test_damaged_files(weights, tmp_path):
 def test_the_same_tensor_twice(weights, tmp_path):
     tensors, config = LAYOUTS["openai"](weights)
     folder = write(tmp_path / "snapshot", tensors, config)
-    safetensors_numpy.save_file({"norm.scale": tensors["norm.scale"]}, folder / "more.safetensors")
+    safetensors_numpy.save_file({"norm.scale": tensors["norm.scale"]}, folder / "model-more.safetensors")
     check_fault(folder, tmp_path / "model.bin", "norm.scale", "too")
 
 
@@ -448,7 +448,7 @@ def test_the_size_of_gpt_oss_20b_by_shapes_alone(tmp_path):
             "mlp.experts.gate_up_proj_scales": (32, 5760, 90), "mlp.experts.gate_up_proj_bias": (32, 5760),
             "mlp.experts.down_proj_blocks": (32, 2880, 90, 16), "mlp.experts.down_proj_scales": (32, 2880, 90),
             "mlp.experts.down_proj_bias": (32, 2880)}.items()})
-    tensors = {name: export_model.Tensor(name, Path("model.safetensors"), -1,
-                                         "U8" if name.endswith(("_blocks", "_scales")) else "BF16", shape, 0)
+    tensors = {name: export_model.Tensor(name, Path("model.safetensors"), None,
+                                         "U8" if name.endswith(("_blocks", "_scales")) else "BF16", shape, 0, 0)
                for name, shape in shapes.items()}
     assert 60 + 4 * sum(count for count, _ in export_model.plan_of(tensors, config)) == 83_659_028_796
