@@ -266,9 +266,9 @@ def unique(pairs):
 def tensors_in(path):
     """The tensors of a file, by name."""
     try:
+        file = open(path, "rb", buffering=0)
         with safe_open(path, "numpy"):  # checks the header, and that the file is as long as it says
             pass
-        file = open(path, "rb", buffering=0)
         length = struct.unpack("<Q", file.read(8))[0]
         header = json.loads(file.read(length), object_pairs_hook=unique)
     except FileNotFoundError:
@@ -297,7 +297,7 @@ def index_of(snapshot):
     if not isinstance(files, dict):
         raise Fault(f"{paths[0]}: not an index of tensors: no weight_map")
     for name, file in files.items():
-        if not isinstance(file, str) or Path(file).name != file or not file.endswith(".safetensors"):
+        if not isinstance(file, str) or Path(file).name != file or not file.endswith(".safetensors") or "\0" in file:
             raise Fault(f"{paths[0]}: not an index of tensors: the file of {name} is {file!r}, no *.safetensors beside it")
     return paths[0], files
 
