@@ -3,18 +3,16 @@
 import contextlib
 import fcntl
 import hashlib
-import io
 import json
 import os
-import signal
 import struct
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from conftest import called
 
 ROOT = Path(__file__).resolve().parent.parent
 ml_dtypes = pytest.importorskip("ml_dtypes")
@@ -38,6 +36,15 @@ OPENAI_CONFIG = {"vocab_size": V, "hidden_size": H, "num_experts": E, "experts_p
                  "rope_scaling_factor": 32.0, "sliding_window": 128, "swiglu_limit": 7.0}
 
 
+def expanded(blocks, scales):
+    """MXFP4 in FP32."""
+    values = np.empty((*scales.shape, 32), np.float32)
+    for low in (0, 1):  # the low half of a byte comes first
+        values[..., low::2] = np.array(FP4, np.float32)[blocks >> 4 if low else blocks & 15]
+    values = (values * 2.0 ** (scales.astype(np.float64) - 127)[..., None]).astype(np.float32)
+    return values.reshape(*scales.shape[:-1], scales.shape[-1] * 32)
+
+
 class Weights:
     """A random model: what is not an expert is exact in BF16, experts are MXFP4's blocks, scales and their values."""
 
@@ -50,11 +57,7 @@ class Weights:
         def mxfp4(d, n):
             blocks = random.integers(0, 256, (E, d, n // 32, 16), dtype=np.uint8)
             scales = random.integers(110, 130, (E, d, n // 32), dtype=np.uint8)
-            values = np.empty((E, d, n // 32, 32), np.float32)
-            for low in (0, 1):  # the low half of a byte comes first
-                values[..., low::2] = np.array(FP4, np.float32)[blocks >> 4 if low else blocks & 15]
-            return blocks, scales, (values * 2.0 ** (scales.astype(np.float64) - 127)[..., None]).astype(
-                np.float32).reshape(E, d, n)
+            return blocks, scales, expanded(blocks, scales)
 
         self.embedding, self.unembedding, self.norm = bf16(V, H), bf16(V, H), bf16(H)
         self.layers = [dict(rms_attn=bf16(H), rms_ffn=bf16(H), q=bf16(A, H), k=bf16(KV, H), v=bf16(KV, H), bq=bf16(A),
@@ -135,22 +138,10 @@ def write(folder, tensors, config, files=1):
 
 def run(*arguments, **options):
     """The tool as a process of its own if that has options, else called in this one, which is quicker."""
-    if options:
-        return subprocess.run([sys.executable, ROOT / "tools" / "export_model.py", *map(str, arguments)], capture_output=True,
-                              text=True, **options)
-    stdout, stderr, code, handlers = io.StringIO(), io.StringIO(), 0, {n: signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGHUP)}
-    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(stdout), contextlib.redirect_stderr(stderr):
-        patch.setattr(sys, "argv", ["export_model.py", *map(str, arguments)])
-        try:
-            export_model.main()
-        except SystemExit as end:
-            code = end.code
-            if not isinstance(code, int):
-                code = print(code, file=stderr) or 1
-        finally:
-            for number, handler in handlers.items():
-                signal.signal(number, handler)
-    return SimpleNamespace(returncode=code, stdout=stdout.getvalue(), stderr=stderr.getvalue())
+    if not options:
+        return called(export_model.main, *arguments)
+    return subprocess.run([sys.executable, ROOT / "tools" / "export_model.py", *map(str, arguments)], capture_output=True,
+                          text=True, **options)
 
 
 def export(snapshot, output, *more):
