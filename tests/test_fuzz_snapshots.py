@@ -21,7 +21,7 @@ from conftest import called
 test_export_model = pytest.importorskip("test_export_model")
 import export_model  # noqa: E402
 import export_tokenizer  # noqa: E402
-from safetensors.numpy import load_file  # noqa: E402
+from safetensors import safe_open  # noqa: E402
 
 FULL = os.environ.get("GETP_TEST_FULL") == "1"
 SECONDS, SEED, FIRST = 600 if FULL else 4, 1, int(os.environ.get("GETP_FUZZ_CASE", 1))
@@ -212,11 +212,11 @@ def model_of(folder):
                 return value
 
     index = sorted(folder.glob("model*.index.json"))
-    files = {path.name: load_file(path) for path in folder.glob("model*.safetensors") if not index}
-    if index:
-        where = json.loads(index[0].read_text(encoding="utf-8"))["weight_map"]
-        files = {file: load_file(folder / file) for file in set(where.values())}
-    tensors = {name: data for file, found in files.items() for name, data in found.items() if not index or where.get(name) == file}
+    where = json.loads(index[0].read_text(encoding="utf-8"))["weight_map"] if index else {}
+    tensors = {}
+    for file in set(where.values()) or [path.name for path in folder.glob("model*.safetensors")]:
+        with safe_open(folder / file, "numpy") as reader:
+            tensors.update((name, reader.get_tensor(name)) for name in reader.keys() if not index or where.get(name) == file)
 
     def plain(*names):
         return [np.asarray(tensors[next(name for name in names if name in tensors)], np.float32)]
