@@ -276,13 +276,14 @@ def model_of(folder):
 # ---- the tests -----------------------------------------------------------------------------------------------------------
 
 
-def fuzz(seeds, tool, options, right, folder, name):
-    """Damages the seeds, lists of files, and looks at how the tool ends; how many exports came out."""
+def fuzz(seeds, tool, options, right, folder, name, finish=lambda files: None):
+    """Damages the seeds, lists of files, and looks at how the tool ends. finish: what else is done to the files."""
     began, complete, number = time.monotonic(), 0, FIRST
     while time.monotonic() - began < SECONDS:
         rng = random.Random(f"{SEED} {number}")
         files = dict(rng.choice(seeds))
         damage(rng, files)
+        finish(files)
         shutil.rmtree(folder, ignore_errors=True)
         (folder / "snapshot").mkdir(parents=True)
         for file, data in files.items():
@@ -351,3 +352,41 @@ def test_damaged_snapshots(snapshots, tmp_path, monkeypatch):
         assert len(list(output.parent.iterdir())) == 2
 
     fuzz(snapshots, export_model, ["--threads", 2], right, tmp_path / "case", "model.bin")
+
+
+def test_damaged_tokenizers(tmp_path, monkeypatch):
+    """With few ordinary tokens and special ones after them."""
+    ordinary = [bytes([byte]) for byte in range(256)] + [b"th", b"the", b" a", b"\n\n"]
+    first = len(ordinary)
+    ranks = "".join(f"{base64.b64encode(text).decode()} {rank}\n" for rank, text in enumerate(ordinary)).encode()
+    for name, value in (("FIRST_SPECIAL", first), ("VOCAB_SIZE", first + 20), ("RANKS_SHA256", hashlib.sha256(ranks).hexdigest())):
+        monkeypatch.setattr(export_tokenizer, name, value)
+    letter_of = {byte: letter for letter, byte in export_tokenizer.byte_letters().items()}
+    vocabulary = {"".join(letter_of[byte] for byte in text): rank for rank, text in enumerate(ordinary)}
+    # Few places of the vocabulary, so that the others are hit: the rest of it is put in when it is written.
+    few = dict(list(vocabulary.items())[-3:])
+    added = [{"id": first + i, "content": f"<|reserved_{first + i}|>", "special": True} for i in range(6)] + [
+        {"id": first + 6, "content": "<think>"}]
+    seeds = [{"tokenizer.json": json.dumps({"model": {"vocab": few}, "added_tokens": added}).encode(), **config}
+             for config in ({}, {CONFIG: json.dumps({"vocab_size": first + 9}).encode()})]
+    rest = json.dumps(dict(list(vocabulary.items())[:-3])).encode()[1:-1]
+
+    def fill(files):
+        text = files.get("tokenizer.json")
+        if isinstance(text, bytes):
+            files["tokenizer.json"] = text.replace(b'"vocab": {', b'"vocab": {' + rest + b", ", 1)
+
+    def right(snapshot, output):
+        tokenizer = json.loads((snapshot / "tokenizer.json").read_text(encoding="utf-8"))
+        config = snapshot / CONFIG
+        size = json.loads(config.read_text(encoding="utf-8"))["vocab_size"] if config.exists() else first + 20
+        texts = [(float(rank), b"<0x00>" if text == b"\0" else text) for rank, text in enumerate(ordinary)]
+        texts += [(float(np.float32(-1e30)), b"<|reserved_%d|>" % token) for token in range(first, size)]
+        for each in tokenizer["added_tokens"]:
+            if int(each["id"]) >= first:
+                texts[int(each["id"])] = (texts[-1][0], each["content"].encode())
+        data = struct.pack("<i", max(len(text) for _, text in texts))
+        assert output.read_bytes() == data + b"".join(struct.pack("<fi", score, len(text)) + text for score, text in texts)
+        assert len({text for score, text in texts if score < 0}) == size - first and list(output.parent.iterdir()) == [output]
+
+    fuzz(seeds, export_tokenizer, ["--snapshot"], right, tmp_path / "case", "t.bin", fill)
