@@ -264,8 +264,8 @@ FAULTS = {
     "tied by a word": (with_setting("tie_word_embeddings", "yes"), "tie_word_embeddings is 'yes'"),
     "no unembedding": (without("unembedding.weight"), "no tensor unembedding.weight"),
     "line ends in a name": (with_tensor("norm\nscale\x1b[2J", np.zeros(3, np.float32)), r"norm\nscale\x1b[2J"),
-    "bitsandbytes": (with_setting("quantization_config", {"quant_method": "bitsandbytes", "load_in_4bit": True}), "bitsandbytes"),
-    "older bitsandbytes": (with_setting("quantization_config", {"load_in_8bit": True}), "bitsandbytes"),
+    "bitsandbytes": (with_setting("quantization_config", {"quant_method": "bitsandbytes", "load_in_4bit": True}), "that of bitsandbytes"),
+    "older bitsandbytes": (with_setting("quantization_config", {"load_in_8bit": True}), "that of bitsandbytes"),
     "FP8": (with_setting("quantization_config", {"quant_method": "fp8", "activation_scheme": "dynamic"}), "that of fp8"),
     "compressed tensors": (with_setting("compression_config", {"quant_method": "compressed-tensors"}), "compressed-tensors"),
     "a quantisation without a name": (with_setting("quantization_config", [4]), "quantization_config is [4]"),
@@ -349,7 +349,7 @@ ATTENTION_FACTOR = 0.1 * np.log(32) + 1
 ROPE = {"factor": 32, "truncate": False}
 SETTINGS = {  # that say what the model is, in other words
     "a factor that is the model's": {"rope_scaling": {**ROPE, "attention_factor": ATTENTION_FACTOR}},
-    "the same in FP32": {"rope_scaling": {**ROPE, "attention_factor": float(np.float32(ATTENTION_FACTOR))}},
+    "the same in seven digits": {"rope_scaling": {**ROPE, "attention_factor": 1.346574}},
     "computed, with half of what overrides it": {"rope_scaling": {**ROPE, "mscale": 1.0, "mscale_all_dim": 0}},
     "computed, of two that come to the same": {"rope_scaling": {**ROPE, "mscale": 1.0, "mscale_all_dim": 1e-9}},
     "given, so not computed": {"rope_scaling": {**ROPE, "attention_factor": ATTENTION_FACTOR, "mscale": 1, "mscale_all_dim": 1}},
@@ -454,8 +454,9 @@ def change_a_value(tensors):
     (lambda tensors: None, None), (change_a_value, "block.1.attn.sinks"),
     (lambda tensors: tensors.pop("norm.scale"), "norm.scale"),
     (lambda tensors: tensors.update({"more": np.zeros(3, np.float32)}), "more"),
-    (lambda tensors: tensors.update({"norm.scale": tensors["norm.scale"].astype(np.float32)}), "norm.scale"),
-], ids=["same", "value", "fewer", "more", "type"])
+    (lambda tensors: tensors.update({"norm.scale": tensors["norm.scale"].view(np.float16)}), "norm.scale"),
+    (lambda tensors: tensors.update({"norm.scale": tensors["norm.scale"].reshape(2, H // 2)}), "norm.scale"),
+], ids=["same", "value", "fewer", "more", "type", "shape"])
 def test_a_single_file_and_an_index(change, named, weights, tmp_path):
     """Others read the single file, or the index: they must be one model, whose files the index then names."""
     tensors, config = LAYOUTS["openai"](weights)
@@ -485,6 +486,7 @@ def test_an_index_that_the_files_do_not_follow(weights, tmp_path):
     for file in ("../snapshot/" + other, "", "..", "config.json", None, ["x"], "a\nb", other + "/", "x\0.safetensors", "x" * 300):
         refused({"norm.scale": file}, "model.safetensors.index.json: not an index")
     refused({"norm.scale": "x" * 300 + ".safetensors"}, "File name too long")
+    refused({"norm.scale": "\ud800.safetensors"}, r"\ud800.safetensors")
     index.write_text(json.dumps({"weight_map": {name: where[name] for name in where if name != "norm.scale"}}))
     said = run(folder, "-o", output).stderr.splitlines()
     assert "left out" in said[0] and f"norm.scale of {where['norm.scale']}" in said[0] and "no tensor norm.scale" in said[1]

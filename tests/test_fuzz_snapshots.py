@@ -30,9 +30,10 @@ INDEX, SINGLE, CONFIG = "model.safetensors.index.json", "model.safetensors", "co
 
 # ---- damage: functions of a random generator and the files, {name: bytes}, which they change -----------------------------
 
-HOSTILE = [None, True, False, 0, -1, 1, 2, 7, 1.5, -0.0, 1e308, 1e39, 2**31, 2**63, 2**64, float("nan"), float("inf"), "", "x", "5",
-           "\ud800", "a\nb", "\x1b[2J", "..", "/etc/passwd", "x\0.safetensors", "x" * 5000, "y.safetensors", [], {}, [[]], [1, 2],
-           {"a": 1}, [0, 10**9], SINGLE, "model-00001-of-00002.safetensors", "yarn", "mxfp4", "fp8", 32, 128, 4096, 131072]
+NAMES = ["", "x", "5", "\ud800", "a\nb", "\x1b[2J", "..", "/etc/passwd", "x\0.safetensors", "\ud800.safetensors", "y.safetensors",
+         "x" * 5000, "model.safetensors", "model-00001-of-00002.safetensors", "yarn", "mxfp4", "fp8"]
+HOSTILE = [None, True, False, 0, -1, 1, 2, 7, 1.5, -0.0, 1e308, 1e39, 2**31, 2**63, 2**64, float("nan"), float("inf"), 32, 128, 4096,
+           131072, [], {}, [[]], [1, 2], [0, 10**9], {"a": 1}, *NAMES]
 DTYPES = ["F16", "BF16", "F32", "F64", "U8", "I8", "I32", "F8_E4M3", "F8_E8M0", "F4", "BOOL", "bf16", ""]
 LITERALS = [b"NaN", b"-Infinity", b"9" * 5000, b"1e999", b"-1", b"1E400", b"[" * 100_000, b"[" * 900 + b"]" * 900, b'{"a":' * 5000,
             b'"\xff"', b'"\xed\xa0\x80"', b'"\\u0000"', b"/*x*/1", b"01", b"'x'", b"", b"tru"]
@@ -91,7 +92,7 @@ def damage_json(rng, data):
     elif kind == 3:
         del holder[last]
     elif kind == 4 and isinstance(holder, dict):
-        holder[rng.choice([*HOSTILE[18:25], *holder])] = holder.pop(last)
+        holder[rng.choice([*NAMES, *holder])] = holder.pop(last)
     elif kind == 5:
         other = rng.choice(list(holder) if isinstance(holder, dict) else range(len(holder)))
         holder[last], holder[other] = holder[other], holder[last]

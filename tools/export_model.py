@@ -255,14 +255,6 @@ class Tensor:
         return all((self.read(*piece, np.uint8) == other.read(*piece, np.uint8)).all() for piece in pieces)
 
 
-def unique(pairs):
-    """A JSON object whose names differ; of others each reader takes another value."""
-    made = dict(pairs)
-    if len(made) < len(pairs):
-        raise ValueError("a name stands there twice")
-    return made
-
-
 def tensors_in(path):
     """The tensors of a file, by name."""
     try:
@@ -270,7 +262,7 @@ def tensors_in(path):
         with safe_open(path, "numpy"):  # checks the header, and that the file is as long as it says
             pass
         length = struct.unpack("<Q", file.read(8))[0]
-        header = json.loads(file.read(length), object_pairs_hook=unique)
+        header = json.loads(file.read(length))
     except FileNotFoundError:
         raise Fault(f"{path}: the index names it, but it is not there; download it, or move the index away if the model lies in "
                     "other files") from None
