@@ -264,8 +264,8 @@ def tensors_in(path):
         length = struct.unpack("<Q", file.read(8))[0]
         header = json.loads(file.read(length))
     except FileNotFoundError:
-        raise Fault(f"{path}: the index names it, but it is not there; download it, or move the index away if the model lies in "
-                    "other files") from None
+        raise Fault(f"{path}: not there, though the index or a link names it; download it, or move the index away if the model "
+                    "lies in other files") from None
     except OSError as error:
         raise Fault(f"{path}: {error.strerror or error}") from None
     except (SafetensorError, ValueError, RecursionError) as error:
@@ -320,8 +320,9 @@ def tensors_of(snapshot):
             if len(found) > len(here):
                 left_out.append(f"{one_of(found.keys() - here)} of {path.name}")
             found = {name: found[name] for name in here}
-        for name in found.keys() & tensors.keys():
-            raise Fault(f"{path}: {name} is in {tensors[name].path.name}, too")
+        twice = found.keys() & tensors.keys()
+        if twice:
+            raise Fault(f"{path}: {min(twice)} is in {tensors[min(twice)].path.name}, too")
         tensors.update(found)
     if single.name in others:  # transformers reads it, and not the index
         compare(tensors_in(single), tensors, single, index)
