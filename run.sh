@@ -116,7 +116,9 @@ usage: ./run.sh export SNAPSHOT -o model.bin [--seq-len N] [--threads N]
        ./run.sh export --verify model.bin
 Writes model.bin from a folder with config.json and *.safetensors, as OpenAI or Hugging Face lay them out, with experts in MXFP4,
 BF16, FP16 or FP32, in one file or several: 83.7 GB for gpt-oss-20b, 467 GB for -120b. MXFP4 is expanded exactly. Memory stays under 3 GB.
-Every tensor is checked by name, shape and type before the first byte is written. The result's SHA-256 goes to model.bin.sha256;
+Each tensor comes from the file that model.safetensors.index.json names, or, without one, from model*.safetensors.
+Every tensor is checked by name, shape and type before the first byte is written, and every value when it is read: an infinity or
+NaN ends the export with its tensor and index, and no file. The result's SHA-256 goes to model.bin.sha256;
 --verify compares the two. An export that is interrupted leaves nothing behind (killed outright: model.bin.part, which the next one
 replaces); run it again. A second export to the same file is refused while the first is writing.
   --seq-len N   positions of a sequence (default: config.json's max_seq_len, else 2048)
@@ -128,7 +130,7 @@ help_export_tokenizer() {
   cat <<'END'
 usage: ./run.sh export-tokenizer -o tokenizer.bin [--snapshot FOLDER | --ranks o200k_base.tiktoken]
 Writes tokenizer.bin: from the tokenizer.json of a snapshot, from OpenAI's file of ranks, or else from the Python package tiktoken,
-which downloads it. All give the same file.
+which downloads it. All give the same file, but for special tokens (ids from 199998 on) that a fine-tuned snapshot renames or adds.
 END
 }
 

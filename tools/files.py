@@ -5,6 +5,12 @@ import json
 from pathlib import Path
 
 
+def one_line(text):
+    """A message, whatever it quotes of the input: line ends and other controls are escaped, what is very long is cut."""
+    text = text if len(text) <= 2000 else f"{text[:1000]} ... {text[-1000:]}"
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
 class Fault(Exception):
     """What is wrong with the input, in one line. It may quote a file: what a terminal would obey is shown by its escape."""
 
@@ -28,6 +34,9 @@ def whole(least, most):
             raise argparse.ArgumentTypeError(f"'{text}' is not a whole number from {least} to {most}")
         return value
     return number
+
+    def __str__(self):
+        return one_line(super().__str__())
 
 
 def json_object(path):
