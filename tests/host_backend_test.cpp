@@ -368,7 +368,7 @@ TEST_F(HostBackendTest, CopiesMustFitTheAllocation) {
 
 TEST_F(HostBackendTest, DevicesHaveMemoryOfTheirOwn) {
   getp_host::options().devices = 2;
-  getp_host::options().memory = 1000;
+  getp_host::options().memory = {1000};
   int count = 0;
   ASSERT_EQ(hipGetDeviceCount(&count), hipSuccess);
   EXPECT_EQ(count, 2);
