@@ -6,6 +6,10 @@
 #include <cstddef>
 #include <string>
 
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
+#error "cards older than sm_80 have no matrix instructions that the kernels are written for"
+#endif
+
 #include "card.h"
 #include "gpu_common.h"
 #include "half_bits.h"
