@@ -11,10 +11,11 @@ MACHINE_ROOT=${MACHINE_ROOT-}
 
 # first_with FILE FOLDER ...: the first folder that holds what the pattern FILE, one of several with | between them, names.
 first_with() {
-  local folder file files=$1
+  local folder file files
+  IFS='|' read -ra files <<<"$1"
   shift
   for folder in "$@"; do
-    for file in ${files//|/ }; do
+    for file in "${files[@]}"; do
       if [[ -n $folder && -n $(compgen -G "$folder/$file") ]]; then
         printf '%s\n' "$folder"
         return

@@ -7,9 +7,9 @@
 
 #include "tile_layouts.h"
 
-// The architectures that have the tile, as compilers name them. tools/gpu.sh reads these two lines.
-constexpr char kMfmaArchitectures[] = "gfx90a gfx940 gfx941 gfx942 gfx950 gfx9-4-generic";
-constexpr char kWmmaArchitectures[] = "gfx1100 gfx1101 gfx1102 gfx1103 gfx1150 gfx1151 gfx1152 gfx1153 gfx11-generic";
+// The architectures that have the tile, as __amdgcn_processor__ names them. tools/gpu.sh reads these two lines.
+constexpr char kMfmaArchitectures[] = "gfx90a gfx940 gfx941 gfx942 gfx950 gfx9_4_generic";
+constexpr char kWmmaArchitectures[] = "gfx1100 gfx1101 gfx1102 gfx1103 gfx1150 gfx1151 gfx1152 gfx1153 gfx11_generic";
 
 constexpr bool is_word_of(std::string_view words, std::string_view word) {
   while (!words.empty()) {
