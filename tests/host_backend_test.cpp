@@ -430,7 +430,8 @@ TEST_F(HostBackendTest, ADeviceThatFailsIsLeftOut) {
     std::vector<int> ids;
     getp_hip::use_devices(most, [&](int id) {
       EXPECT_EQ(getp_host::current_device, id);
-      if (std::count(failing.begin(), failing.end(), id)) HIP_CHECK(hipMalloc((void **)&ids, SIZE_MAX));
+      void *none = nullptr;
+      if (std::count(failing.begin(), failing.end(), id)) HIP_CHECK(hipMalloc(&none, SIZE_MAX));
       ids.push_back(id);
     });
     EXPECT_EQ(hipGetLastError(), hipSuccess) << "the next launch would be said to have failed";
