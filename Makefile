@@ -20,7 +20,8 @@ GPU := $(if $(and $(wildcard /dev/kfd),$(HIPCC)),amd,$(if $(and $(wildcard /dev/
 endif
 # Asked for once, where something is built.
 ifeq ($(GPU_ARCH)$(filter host,$(GPU)),)
-GPU_ARCH = $(eval GPU_ARCH := $(shell tools/gpu.sh architectures $(GPU)))$(if $(filter 0,$(.SHELLSTATUS)),,$(error $(GPU_ARCH)))$(GPU_ARCH)
+GPU_ARCH = $(eval GPU_ARCH := $(shell tools/gpu.sh architectures $(GPU)))$(if \
+  $(filter 0,$(.SHELLSTATUS)),,$(error $(GPU_ARCH)))$(GPU_ARCH)
 endif
 
 # COMPILE is the compiler with its fixed flags, $(call host,FLAGS) hands flags to the compiler of the CPU's code.

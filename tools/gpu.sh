@@ -9,7 +9,7 @@ shopt -s nullglob
 PROJECT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 MACHINE_ROOT=${MACHINE_ROOT-}
 
-# first_with FILE FOLDER ...: the first folder that holds what the pattern FILE, one of several with | between them, names.
+# first_with FILES FOLDER ...: the first folder that holds what one of the patterns FILES, with | between them, names.
 first_with() {
   local folder file files
   IFS='|' read -ra files <<<"$1"
@@ -22,6 +22,7 @@ first_with() {
       fi
     done
   done
+  return 1
 }
 
 # The folder above the one of a program on PATH.
@@ -32,20 +33,23 @@ prefix_of() {
   printf '%s\n' "${path%/*/*}"
 }
 
-newest_first() { [[ $# == 0 ]] || printf '%s\n' "$@" | sort -rV; }
-
+# Where the variables say, else where the program on PATH lies, else in its usual place, else in the newest folder with a number.
 toolkit() {
-  local newest
+  local files newest=()
   case $1 in
     amd)
-      mapfile -t newest < <(newest_first "$MACHINE_ROOT"/opt/rocm/core* "$MACHINE_ROOT"/opt/rocm-*)
-      first_with 'bin/hipcc|lib/libamdhip64.so*' "${ROCM_PATH-}" "$(prefix_of hipcc)" "$MACHINE_ROOT/opt/rocm" "${newest[@]}"
+      files='bin/hipcc|lib/libamdhip64.so*'
+      first_with "$files" "${ROCM_PATH-}" "$(prefix_of hipcc)" "$MACHINE_ROOT/opt/rocm" && return
+      newest=("$MACHINE_ROOT"/opt/rocm/core* "$MACHINE_ROOT"/opt/rocm-*)
       ;;
     nvidia)
-      mapfile -t newest < <(newest_first "$MACHINE_ROOT"/usr/local/cuda-*)
-      first_with bin/nvcc "${CUDA_HOME-}" "${CUDA_PATH-}" "$(prefix_of nvcc)" "$MACHINE_ROOT/usr/local/cuda" "${newest[@]}"
+      files=bin/nvcc
+      first_with "$files" "${CUDA_HOME-}" "${CUDA_PATH-}" "$(prefix_of nvcc)" "$MACHINE_ROOT/usr/local/cuda" && return
+      newest=("$MACHINE_ROOT"/usr/local/cuda-*)
       ;;
   esac
+  [[ ${#newest[@]} == 0 ]] || mapfile -t newest < <(printf '%s\n' "${newest[@]}" | sort -rV)
+  first_with "$files" "${newest[@]}" || :
 }
 
 # The names of the machine's AMD cards, a line each: from the first of three that knows any.
@@ -78,12 +82,15 @@ kfd_cards() {
 
 # The same of NVIDIA's; Hopper's matrix instructions are in sm_90a alone.
 nvidia_cards() {
-  nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null | sed -nE 's/^([0-9]+)\.([0-9])$/sm_\1\2/p' | sed 's/^sm_90$/sm_90a/'
+  nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null |
+    sed -nE 's/^([0-9]+)\.([0-9])$/sm_\1\2/; s/^sm_90$/sm_90a/; /^sm_/p'
 }
 
 has_tile() {
+  local listed
+  listed=$(sed -nE 's/^constexpr char k(Mfma|Wmma)Architectures\[\] = "(.*)";$/\2/p' "$PROJECT/hip/platform/tile_amd.h")
   case $1 in
-    gfx*) [[ " $(sed -nE 's/^constexpr char k(Mfma|Wmma)Architectures\[\] = "(.*)";$/\2/p' "$PROJECT/hip/platform/tile_amd.h" | tr '\n' ' ') " == *" $1 "* ]] ;;
+    gfx*) [[ " ${listed//$'\n'/ } " == *" $1 "* ]] ;;
     sm_[1-7]?) false ;;
   esac
 }
