@@ -106,7 +106,8 @@ on the host back end tiny. It stays there for the next time; "./run.sh clean" re
                 together, so that no cache holds them; the bytes that a launch must move, their share of the measured copy
                 bandwidth, and the rate of what it computes. "--kernel help" lists the kernels.
                 --rows N: rows (tokens) of a step, default 1; --position P: where they stand, default 512
-  GPU=amd|nvidia|host, GPU_ARCH=gfx90a,..., HIP_DEVICE_ID=N, GETP_MEMORY=24G, GETP_BATCH=N and GETP_FAST=1 as for ./run
+  GPU=amd|nvidia|host, GPU_ARCH=gfx90a,..., HIP_DEVICE_ID=N, GETP_MEMORY=24G, GETP_BATCH=N and GETP_FAST=1 as for ./run;
+  of several devices the one with the most free memory
 END
 }
 
