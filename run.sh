@@ -68,14 +68,14 @@ usage: ./run.sh build [make target] [OUT=run]
 Installs what is missing, then runs make: the target named, else runomp, or runfast where the compiler has no OpenMP.
   OUT=run                 the program to write
   GPU=amd|nvidia|host     the back end (default: what this machine has)
-  GPU_ARCH=gfx90a,...     the architectures to build for
+  GPU_ARCH=gfx90a,...     the architectures to build for (default: those of this machine's cards)
 END
 }
 
 help_run() {
   cat <<'END'
 usage: ./run.sh run [--srun] model.bin [arguments of ./run]
-Runs ./run (built first if it is not there), with the ROCm libraries of /opt/rocm on the path where there are any.
+Runs ./run (built first if it is not there), with the libraries of ROCm on the path where it is found.
   --srun   as the first argument: through "srun --gres=gpu:1" (GPUS=N for N GPUs)
 END
 }
@@ -106,7 +106,8 @@ on the host back end tiny. It stays there for the next time; "./run.sh clean" re
                 together, so that no cache holds them; the bytes that a launch must move, their share of the measured copy
                 bandwidth, and the rate of what it computes. "--kernel help" lists the kernels.
                 --rows N: rows (tokens) of a step, default 1; --position P: where they stand, default 512
-  GPU=amd|nvidia|host, GPU_ARCH=gfx90a,..., HIP_DEVICE_ID=N, GETP_BATCH=N and GETP_FAST=1 as for ./run
+  GPU=amd|nvidia|host, GPU_ARCH=gfx90a,..., HIP_DEVICE_ID=N, GETP_MEMORY=24G, GETP_BATCH=N and GETP_FAST=1 as for ./run;
+  of several devices the one with the most free memory
 END
 }
 
@@ -169,10 +170,13 @@ PYTHON=${PYTHON:-/usr/bin/python3}
 [[ -x $PYTHON ]] || PYTHON=python3
 
 use_gpu_tools() {
-  [[ ! -d /usr/local/cuda/bin ]] || export PATH="$PATH:/usr/local/cuda/bin"
-  [[ -d /opt/rocm ]] || return 0
-  export PATH="$PATH:/opt/rocm/bin"
-  export LD_LIBRARY_PATH="/opt/rocm/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
+  local cuda rocm
+  cuda=$("$ROOT/tools/gpu.sh" toolkit nvidia)
+  rocm=$("$ROOT/tools/gpu.sh" toolkit amd)
+  export PATH="$PATH${cuda:+:$cuda/bin}${rocm:+:$rocm/bin}"
+  if [[ -n $rocm && -n $(compgen -G "$rocm/lib/libamdhip64.so*") ]]; then
+    export LD_LIBRARY_PATH="$rocm/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
+  fi
 }
 
 has_header() { g++ -E -x c++ - -o /dev/null 2>/dev/null <<<"#if !__has_include(<$1>)
@@ -420,14 +424,15 @@ cmd_test() {
 }
 
 cmd_run() {
-  local launcher=()
+  local launcher=() backend
   if [[ ${1-} == --srun ]]; then
     command -v srun >/dev/null || die "run: --srun, but there is no srun here"
     launcher=(srun "--gres=gpu:${GPUS:-1}")
     shift
   fi
   # A ./run that was built for another back end than GPU= or this machine asks for is built anew.
-  if [[ ! -x $ROOT/run || $(backend) != "$(cat "$ROOT/build/run.backend" 2>/dev/null)" ]]; then cmd_build >&2; fi
+  backend=$(backend)
+  if [[ ! -x $ROOT/run || $backend != "$(cat "$ROOT/build/run.backend" 2>/dev/null)" ]]; then cmd_build >&2; fi
   exec "${launcher[@]}" "$ROOT/run" "$@"
 }
 

@@ -503,7 +503,8 @@ def test_generate(run, tiny, options):
 
 def test_generate_uses_one_device(run, tiny):
     environment = {**os.environ, "GETP_HOST_DEVICES": "3"}
-    for variables, used in [({}, ["0"]), ({"HIP_DEVICE_ID": "2"}, ["2"])]:
+    for variables, used in [({}, ["0"]), ({"HIP_DEVICE_ID": "2"}, ["2"]), ({"HIP_DEVICE_ID": "1,2"}, ["1"]),
+                            ({"GETP_HOST_MEMORY": "1M,8G"}, ["0", "1"])]:  # 0 is too small
         done = run(tiny.model, "-z", tiny.tokenizer, "-i", "the", "-n", "4", env={**environment, **variables})
         assert done.returncode == 0 and re.findall(r"^device (\d): ", done.stderr.decode(), re.MULTILINE) == used
 

@@ -21,6 +21,13 @@ def run_sh(*arguments, script=ROOT / "run.sh", **options):
     return subprocess.run([script, *map(str, arguments)], capture_output=True, text=True, errors="replace", **options)
 
 
+def copy_front_door(folder):
+    """run.sh and what it calls for every command."""
+    (folder / "tools").mkdir()
+    shutil.copy(ROOT / "run.sh", folder)
+    shutil.copy(ROOT / "tools/gpu.sh", folder / "tools")
+
+
 def refused(done, message):
     assert done.returncode == 1 and done.stdout == ""
     assert done.stderr.startswith("run.sh: ") and done.stderr.count("\n") == 1
@@ -84,7 +91,7 @@ def bare_machine(tmp_path):
     bin_folder, project = tmp_path / "bin", tmp_path / "project"
     bin_folder.mkdir()
     project.mkdir()
-    shutil.copy(ROOT / "run.sh", project)
+    copy_front_door(project)
     for tool in "bash dirname env nproc chmod touch".split():
         (bin_folder / tool).symlink_to(shutil.which(tool))
     log = tmp_path / "apt.log"
@@ -132,7 +139,7 @@ def project(tmp_path):
     """A copy of what install reads, so that a test may change it."""
     folder = tmp_path / "project"
     (folder / "getp-csrc").mkdir(parents=True)
-    shutil.copy(ROOT / "run.sh", folder)
+    copy_front_door(folder)
     (folder / "getp-csrc/getp_run.cpp").write_text("// ours\n")
     (folder / "hip/kernels").mkdir(parents=True)
     (folder / "hip/hip_utils.h").write_text("// utilities\n")
@@ -323,7 +330,7 @@ def small_suite(tmp_path_factory):
     """suite(*arguments, file=text ...) -> finished process, its last line; suite.built() -> the programs that are there"""
     folder = tmp_path_factory.mktemp("suite")
     (folder / "tests").mkdir()
-    shutil.copy(ROOT / "run.sh", folder)
+    copy_front_door(folder)
     for name in "suite.py", "count_results.py":
         shutil.copy(ROOT / "tests" / name, folder / "tests")
     (folder / "Makefile").write_text(SMALL_MAKEFILE)

@@ -54,11 +54,27 @@ double copy_bandwidth(size_t bytes, int copies) {
   return best;
 }
 
+struct Roomiest {
+  int id;
+  size_t free_bytes;
+};
+
+// Of the devices that can run the kernels, the one with the most free memory; it is then the current one.
+Roomiest use_roomiest_device() {
+  Roomiest most = {-1, 0};
+  gpu::use_devices(SIZE_MAX, [&](int id) {
+    gpu::current_card();
+    const size_t free_bytes = gpu::device_memory().free_bytes;
+    if (most.id < 0 || free_bytes > most.free_bytes) most = {id, free_bytes};
+  });
+  HIP_CHECK(hipSetDevice(most.id));
+  return most;
+}
+
 // By ten copies of at most 4 GB, but none of more than 10 ms: the host back end would copy for seconds.
 double copy_bandwidth() {
-  size_t free_bytes = 0, total = 0;
-  HIP_CHECK(hipMemGetInfo(&free_bytes, &total));
-  const size_t most = std::min<size_t>(size_t(4) << 30, free_bytes / 32), least = std::min<size_t>(64 << 20, most);
+  const size_t most = std::min<size_t>(size_t(4) << 30, gpu::device_memory().free_bytes / 32),
+               least = std::min<size_t>(64 << 20, most);
   const size_t in_10_ms = (size_t)(copy_bandwidth(least, 2) / 2 * 0.01);
   return copy_bandwidth(std::clamp(in_10_ms, least, most), 10);
 }
@@ -424,8 +440,7 @@ void time_kernel(const Options &options) {
   const int terms = gpu::Device::wanted_terms();
   FILE *json = options.open_json();
 
-  const int device = gpu::pick_devices()[0];
-  HIP_CHECK(hipSetDevice(device));
+  const int device = use_roomiest_device().id;
   hipDeviceProp_t properties = {};
   HIP_CHECK(hipGetDeviceProperties(&properties, device));
   const double copy = copy_bandwidth();
@@ -464,10 +479,7 @@ void time_kernel(const Options &options) {
 int main(int argc, char **argv) {
   const Options options(argc, argv);
   if (options.memory) {
-    size_t free_bytes = 0, total = 0;
-    HIP_CHECK(hipSetDevice(gpu::pick_devices()[0]));
-    HIP_CHECK(hipMemGetInfo(&free_bytes, &total));
-    printf("%zu\n", free_bytes);
+    printf("%zu\n", use_roomiest_device().free_bytes);
     return 0;
   }
   if (options.positions) {
@@ -485,8 +497,8 @@ int main(int argc, char **argv) {
   FILE *json = options.open_json();
 
   if (gpu::on_cpu()) fatal("GETP_CPU=1: there is no device to time; unset it");
-  HIP_CHECK(hipSetDevice(gpu::pick_devices()[0]));
-  const double copy = copy_bandwidth();  // before the model takes the memory
+  setenv("HIP_DEVICE_ID", std::to_string(use_roomiest_device().id).c_str(), 1);  // for warm_up
+  const double copy = copy_bandwidth();                                          // before the model takes the memory
   const auto start = std::chrono::steady_clock::now();
   warm_up(&transformer, nullptr);
   const double load = seconds_since(start);
