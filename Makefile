@@ -60,7 +60,9 @@ BACKEND = $(strip $(GPU) $(GPU_ARCH))
 .PHONY: backend FORCE
 backend:
 	@echo '$(BACKEND)'
-build/tools.backend: $(if $(findstring |$(BACKEND)|,|$(shell cat build/tools.backend 2>/dev/null)|),,FORCE)
+# (Asked when it is needed: help and clean do on a machine whose cards nothing can be built for.)
+.SECONDEXPANSION:
+build/tools.backend: $$(if $$(findstring |$$(BACKEND)|,|$$(shell cat build/tools.backend 2>/dev/null)|),,FORCE)
 	@mkdir -p build
 	@echo '$(BACKEND)' > $@
 

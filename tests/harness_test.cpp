@@ -24,6 +24,8 @@ struct Talk {
   std::vector<std::vector<int>> replies;  // to the first message of the user, the second, ...
   std::vector<std::vector<int>> prompts;  // what was fed when each reply began
   std::vector<float> logits;
+  std::vector<int> continuation;  // of a plain prompt of so many tokens
+  size_t prompt = 0;
 };
 Talk *talk;
 
@@ -575,7 +577,7 @@ class Chat : public testing::Test {
   // What chat prints; the model says the replies.
   std::string chat_with(const std::vector<std::vector<int>> &replies, const std::string &input,
                         const char *instructions = nullptr, const char *reasoning = "medium", int steps = 2048) {
-    talk_ = {{}, replies, {}, std::vector<float>(kVocab)};
+    talk_ = {{}, replies, {}, std::vector<float>(kVocab), {}, 0};
     talk = &talk_;
     Transformer transformer;
     transformer.config.seq_len = 2048;
@@ -675,22 +677,21 @@ TEST_F(Chat, EmptyInstructionsAreNone) {
 
 // A C1 control over the border of two tokens, an ESC, and a character that the message ends within.
 TEST_F(Chat, ShowsNothingThatATerminalObeys) {
-  follow({{'t', kChannel},
-          {kChannel, 0xC2},
-          {0xC2, 0x9B},
-          {0x9B, kMessage},
-          {kMessage, 0x1B},
-          {0x1B, 'b'},
-          {'b', 0xE4},
-          {0xE4, kReturn}});
-  EXPECT_EQ(talk("go\n", ""), "User: Assistant: [] b\uFFFD\nUser: \n");
+  const std::vector<int> reply = tokens_of("[channel]\xC2\x9B[message]\x1B" "b\xE4[return]");
+  EXPECT_EQ(chat_with({reply}, "go\n"), "User: Assistant: [] b\uFFFD\nUser: \n");
 }
 
 TEST_F(Chat, GenerateShowsNothingThatATerminalObeys) {
-  follow({{'o', 0xC2}, {0xC2, 0x9B}, {0x9B, 'A'}, {'A', 0xE4}});
+  const char *prompt = "\x1b\xe2\x80\xaego";
+  std::vector<int> prompt_tokens;
+  append_text(&prompt_tokens, tokenizer_, prompt);
+  talk_ = {{}, {}, {}, std::vector<float>(kVocab), tokens_of("\xC2\x9B" "A\xE4[return]"), prompt_tokens.size()};
+  talk = &talk_;
+  Transformer transformer;
+  transformer.config.seq_len = 2048;
   ScopedSampler greedy(kVocab, 0.0f, 0.9f, 1);
   testing::internal::CaptureStdout();
-  generate(&model_.transformer, &tokenizer_, &greedy, "\x1b\xe2\x80\xaego", 8 + 1);
+  generate(&transformer, tokenizer_, &greedy, prompt, 100);
   fflush(stdout);
   EXPECT_EQ(testing::internal::GetCapturedStdout(), "goA\uFFFD\n");
 }
@@ -711,6 +712,10 @@ float *forward_hip(Transformer *, int token, int pos) {
   fed.resize((size_t)pos);
   fed.push_back(token);
   std::fill(talk->logits.begin(), talk->logits.end(), 0.0f);
+  if (!talk->continuation.empty()) {
+    if (fed.size() >= talk->prompt) talk->logits[talk->continuation.at(fed.size() - talk->prompt)] = 1.0f;
+    return talk->logits.data();
+  }
   // A reply follows <|start|>assistant behind a message of the user's. Which it is, and how far, is counted from these.
   const std::vector<int> user = {kStart, kUser, kMessage};
   size_t turns = 0;

@@ -239,7 +239,7 @@ def test_references_are_made_where_there_is_room(tmp_path):
             patch.setattr(evaluate, "ROOT", folder)
             patch.setattr(evaluate, "run_child", child)
             with pytest.raises(evaluate.Fault, match="cannot be built"):
-                evaluate.make_references(options, [b"x"], [])
+                evaluate.make_references(options, [b"x"], 1, 1)
         out = commands[-1][-1].partition("OUT=")[2]
         assert Path(os.path.normpath(folder / out)).parent.parent == built_in and "$" not in out
         assert not list(built_in.glob("eval.*"))

@@ -324,7 +324,8 @@ def make_references(options, submission, requests, first):
                 status, printed = run_child([ROOT / "run.sh", "build", f"OUT={os.path.relpath(program, ROOT)}"], signal.SIGTERM,
                                             env={**os.environ, "GPU": "host"})
                 if status:
-                    raise Fault(f"the CPU reference cannot be built: ./run.sh build failed:\n{printed.rstrip()}")
+                    sys.stderr.write(printed)
+                    raise Fault("the CPU reference cannot be built: ./run.sh build failed, as said above")
             prompts = read_prompts(program, options.model, options.input, folder)
             check_number(submission, requests, options.input, len(prompts))
             (folder / "input.txt").write_bytes(b"\r\n".join([b"%d" % first, *prompts[:first], b""]))

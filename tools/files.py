@@ -12,10 +12,10 @@ def one_line(text):
 
 
 class Fault(Exception):
-    """What is wrong with the input, in one line. It may quote a file: what a terminal would obey is shown by its escape."""
+    """What is wrong with the input, in one line, whatever it quotes of it."""
 
     def __str__(self):
-        return "".join(c if c.isprintable() or c in "\t\n" else c.encode("unicode_escape").decode() for c in super().__str__())
+        return one_line(super().__str__())
 
 
 def whole_number(text, least, most):
@@ -34,9 +34,6 @@ def whole(least, most):
             raise argparse.ArgumentTypeError(f"'{text}' is not a whole number from {least} to {most}")
         return value
     return number
-
-    def __str__(self):
-        return one_line(super().__str__())
 
 
 def json_object(path):
