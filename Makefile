@@ -60,9 +60,9 @@ BACKEND = $(strip $(GPU) $(GPU_ARCH))
 .PHONY: backend FORCE
 backend:
 	@echo '$(BACKEND)'
-# (Asked when it is needed: help and clean do on a machine whose cards nothing can be built for.)
-.SECONDEXPANSION:
-build/tools.backend: $$(if $$(findstring |$$(BACKEND)|,|$$(shell cat build/tools.backend 2>/dev/null)|),,FORCE)
+# (help and clean do not ask: they work where nothing can be built for the machine's cards.)
+build/tools.backend: $(if $(filter-out help clean,$(or $(MAKECMDGOALS),run)),$(if \
+  $(findstring |$(BACKEND)|,|$(shell cat build/tools.backend 2>/dev/null)|),,FORCE))
 	@mkdir -p build
 	@echo '$(BACKEND)' > $@
 
