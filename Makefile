@@ -2,7 +2,8 @@
 #
 #   make [run|rundebug|runfast|runomp] [GPU=amd|nvidia|host] [GPU_ARCH=gfx90a,gfx942] [OUT=run]
 #
-# The back end is amd if there are a KFD device and hipcc, nvidia if there are an NVIDIA device and nvcc, else host.
+# The back end is amd if there are a KFD device and hipcc, nvidia if there are an NVIDIA device and nvcc, else host; the
+# architectures are those of the machine's cards (tools/gpu.sh).
 # The four builds write the same file, so each always compiles anew.
 
 CXX = g++
@@ -10,28 +11,28 @@ OUT = run
 
 have = $(shell command -v $(1) 2>/dev/null)
 comma := ,
+# $(call compiler,PROGRAM,GPU): that on PATH, or where its toolkit lies.
+compiler = $(or $(if $(call have,$(1)),$(1)),$(wildcard $(addsuffix /bin/$(1),$(shell tools/gpu.sh toolkit $(2)))))
+HIPCC = $(call compiler,hipcc,amd)
+NVCC = $(call compiler,nvcc,nvidia)
 ifndef GPU
-GPU := $(if $(and $(wildcard /dev/kfd),$(call have,hipcc)),amd,$(if $(and $(wildcard /dev/nvidia0),$(call have,nvcc)),nvidia,host))
+GPU := $(if $(and $(wildcard /dev/kfd),$(HIPCC)),amd,$(if $(and $(wildcard /dev/nvidia0),$(NVCC)),nvidia,host))
+endif
+# Asked for once, where something is built.
+ifeq ($(GPU_ARCH)$(filter host,$(GPU)),)
+GPU_ARCH = $(eval GPU_ARCH := $(shell tools/gpu.sh architectures $(GPU)))$(if \
+  $(filter 0,$(.SHELLSTATUS)),,$(error $(GPU_ARCH)))$(GPU_ARCH)
 endif
 
 # COMPILE is the compiler with its fixed flags, $(call host,FLAGS) hands flags to the compiler of the CPU's code.
 ifeq ($(GPU),amd)
-  GPU_ARCH ?= gfx90a
-  COMPILE = hipcc --std=c++17 $(patsubst %,--offload-arch=%,$(subst $(comma), ,$(GPU_ARCH)))
+  COMPILE = $(or $(HIPCC),hipcc) --std=c++17 $(patsubst %,--offload-arch=%,$(subst $(comma), ,$(GPU_ARCH)))
   host = $(1)
 else ifeq ($(GPU),nvidia)
-  # Hopper's matrix instructions are in sm_90a alone, which native does not mean.
-  ifndef GPU_ARCH
-    CAPABILITY := $(if $(wildcard /dev/nvidia0),$(shell nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null))
-    GPU_ARCH := $(if $(wildcard /dev/nvidia0),$(if $(filter-out 9.0,$(CAPABILITY)),native,$(if $(CAPABILITY),sm_90a,native)),sm_90a)
-  endif
-  COMPILE = nvcc -x cu -std=c++17 $(NVIDIA_ARCH)
+  COMPILE = $(or $(NVCC),nvcc) -x cu -std=c++17 $(NVIDIA_ARCH)
   host = $(patsubst %,-Xcompiler %,$(1))
-  ifeq ($(GPU_ARCH),native)
-    NVIDIA_ARCH = -arch=native
-  else
-    NVIDIA_ARCH = $(foreach arch,$(subst $(comma), ,$(GPU_ARCH)),-gencode arch=$(arch:sm_%=compute_%)$(comma)code=$(arch))
-  endif
+  NVIDIA_ARCH = $(if $(filter native,$(GPU_ARCH)),-arch=native,$(foreach arch,$(subst $(comma), ,$(GPU_ARCH)),-gencode \
+    arch=$(arch:sm_%=compute_%)$(comma)code=$(arch)))
 else ifeq ($(GPU),host)
   COMPILE = $(CXX) --std=c++17
   host = $(1)
@@ -46,20 +47,24 @@ rundebug: FLAGS = -g
 runfast: FLAGS = -O3
 runomp: FLAGS = -O3 $(call host,-fopenmp -march=native)
 
+# The shell is given OUT by the environment: a path may hold blanks and quotes, which words of make may not.
+export OUT
 .PHONY: run rundebug runfast runomp
 run rundebug runfast runomp:
-	@mkdir -p $(dir $(OUT))
-	$(COMPILE) $(strip $(FLAGS)) $(SOURCES) -o $(OUT) -lm
-	@$(if $(filter run,$(OUT)),mkdir -p build && echo '$(BACKEND)' > build/run.backend)
+	@mkdir -p "$$(dirname "$$OUT")"
+	$(COMPILE) $(strip $(FLAGS)) $(SOURCES) -o "$$OUT" -lm
+	@if [ "$$OUT" = run ]; then mkdir -p build && echo '$(BACKEND)' > build/run.backend; fi
 
 # What the programs are built for; a program built for something else is out of date.
 BACKEND = $(strip $(GPU) $(GPU_ARCH))
 .PHONY: backend FORCE
 backend:
 	@echo '$(BACKEND)'
-build/tools.backend: FORCE
+# (help and clean do not ask: they work where nothing can be built for the machine's cards.)
+build/tools.backend: $(if $(filter-out help clean,$(or $(MAKECMDGOALS),run)),$(if \
+  $(findstring |$(BACKEND)|,|$(shell cat build/tools.backend 2>/dev/null)|),,FORCE))
 	@mkdir -p build
-	@echo '$(BACKEND)' | cmp -s - $@ || echo '$(BACKEND)' > $@
+	@echo '$(BACKEND)' > $@
 
 # What a program includes is written down as it is compiled (g++, clang and nvcc agree on how), for make to read the next time.
 DEPENDENCIES = -MMD -MP -MT $@ -MF $(DEPENDENCY_FILE)
@@ -111,10 +116,10 @@ clean:
 
 .PHONY: help
 help:
-	@echo 'run             debug build, no optimisation (default)   -> $(OUT)'
-	@echo 'rundebug        debug build, compiler default level      -> $(OUT)'
-	@echo 'runfast         -O3                                      -> $(OUT)'
-	@echo 'runomp          -O3 -fopenmp -march=native               -> $(OUT)'
+	@echo 'run             debug build, no optimisation (default)   -> '"$$OUT"
+	@echo 'rundebug        debug build, compiler default level      -> '"$$OUT"
+	@echo 'runfast         -O3                                      -> '"$$OUT"
+	@echo 'runomp          -O3 -fopenmp -march=native               -> '"$$OUT"
 	@echo 'decode          token ids of an output file as text      -> decode'
 	@echo 'tokenizer-bin   exports o200k_harmony                    -> tokenizer.bin'
 	@echo 'tokenizer-test  builds and runs the tokenizer tests      -> test_tokenizer'
@@ -122,7 +127,7 @@ help:
 	@echo 'fuzz            libFuzzer targets (tests/fuzz)           -> build/fuzz'
 	@echo 'amdsim          simulated AMD device (docs/AMDSIM.md)    -> build/amdsim'
 	@echo 'clean           removes all of these'
-	@echo 'back end now: GPU=$(GPU) (amd, nvidia, host) $(if $(GPU_ARCH),GPU_ARCH=$(GPU_ARCH) (comma list)); OUT=$(OUT)'
+	@echo 'back end now: GPU=$(GPU) (amd, nvidia, host) $(if $(filter-out host,$(GPU)),GPU_ARCH (comma list; default: this machine'"'"'s cards)); OUT='"$$OUT"
 	@echo 'runomp with GPU=amd needs the OpenMP runtime of hipcc'"'"'s clang (Debian: libomp-15-dev)'
 
 -include tests/amdsim/amdsim.mk tests/tests.mk

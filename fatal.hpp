@@ -4,15 +4,21 @@
 #include <cstdarg>
 #include <cstdio>
 #include <cstdlib>
+#include <string>
 
-// Prints one line "error: ..." (format as printf) to stderr and ends the program with status 1.
+#include "terminal.hpp"
+
+// Prints one line "error: ..." (format as printf) to stderr and ends the program with status 1. The line may quote a file:
+// what is not for a terminal is left out.
 [[noreturn]] __attribute__((format(printf, 1, 2))) inline void fatal(const char *format, ...) {
   fflush(stdout);
-  va_list arguments;
+  va_list arguments, again;
   va_start(arguments, format);
-  fputs("error: ", stderr);
-  vfprintf(stderr, format, arguments);
-  fputc('\n', stderr);
+  va_copy(again, arguments);
+  std::string line((size_t)vsnprintf(nullptr, 0, format, arguments), '\0');
+  vsnprintf(line.data(), line.size() + 1, format, again);
+  va_end(again);
   va_end(arguments);
+  fprintf(stderr, "error: %s\n", TerminalText().take_last(line).c_str());
   exit(EXIT_FAILURE);
 }

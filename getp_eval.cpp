@@ -1,4 +1,5 @@
-// The getp mode: reads the requests, times warm_up, inference and finish, writes the generated tokens.
+// The getp mode: reads the requests, times warm_up, inference and finish, writes the generated tokens. And the mode
+// requests, which tells other programs what getp reads in an input file, so that none needs a reader of its own.
 //
 // input:  first line the number of requests N, then N lines, each the raw text of one prompt. CRLF line ends, a UTF-8
 //         byte order mark at the start and a last line without an end are fine; lines may have any length. NUL bytes
@@ -98,20 +99,17 @@ int parse_request_count(std::string_view text) {
   const char *blanks = " \t\r";
   text.remove_prefix(std::min(text.find_first_not_of(blanks), text.size()));
   text = text.substr(0, text.find_last_not_of(blanks) + 1);
-  long long count = 0;
-  for (char c : text) {
-    if (c < '0' || c > '9') return 0;
-    count = count * 10 + (c - '0');
-    if (count > INT_MAX) return 0;
-  }
+  uint64_t count = 0;
+  getp_hip::read_number(text, 1, INT_MAX, count);
   return (int)count;
 }
 
-// Reads the requests. A file that cannot be read, has no valid count, has fewer lines than it announces or holds NUL
-// bytes ends the program; lines beyond the count are left out with a warning.
-void read_inputfile(const char *path, int max_token_len, int max_seq_len, Requests *requests) {
-  const std::string content = read_file(path);
-  std::string_view text = content;
+// The prompts of an input file, as views of *content, which takes the file. A file that cannot be read, has no valid
+// count, has fewer lines than it announces or holds NUL bytes ends the program; lines beyond the count are left out
+// with a warning.
+std::vector<std::string_view> read_prompts(const char *path, std::string *content) {
+  *content = read_file(path);
+  std::string_view text = *content;
   if (text.substr(0, 3) == "\xef\xbb\xbf") text.remove_prefix(3);
   std::vector<std::string_view> lines = split_lines(text);
   if (lines.empty()) fatal("%s: the input file is empty; its first line must be the number of requests", path);
@@ -130,8 +128,14 @@ void read_inputfile(const char *path, int max_token_len, int max_seq_len, Reques
   for (int i = 0; i < count; i++)
     if (lines[i].find('\0') != std::string_view::npos)
       fatal("%s: line %d contains a NUL byte, which a prompt cannot hold; remove it", path, i + 2);
-  build_requests(requests, lines, max_token_len, max_seq_len);
-  printf("Num requests: %d\n", count);
+  return lines;
+}
+
+// Reads the requests.
+void read_inputfile(const char *path, int max_token_len, int max_seq_len, Requests *requests) {
+  std::string content;
+  build_requests(requests, read_prompts(path, &content), max_token_len, max_seq_len);
+  printf("Num requests: %d\n", requests->num_reqs);
   fflush(stdout);
 }
 
@@ -185,6 +189,17 @@ void write_outputfile(int fd, const char *path, Requests *requests) {
     fwrite(text.data(), 1, text.size(), stdout);
     fatal("%s: cannot write the output file: %s; the results are on stdout instead", path, strerror(error));
   }
+}
+
+// Mode requests: writes the requests of an input file to another, in one form whatever the first one's: the number in
+// plain digits, CRLF at every end of a line (LF alone would take a CR that ends a prompt for a part of the line end).
+void copy_requests(const char *input_path, const char *output_path) {
+  std::string content;
+  const std::vector<std::string_view> prompts = read_prompts(input_path, &content);
+  std::string text = std::to_string(prompts.size()) + "\r\n";
+  for (std::string_view prompt : prompts) text.append(prompt).append("\r\n");
+  const int error = replace_content(open_outputfile(output_path, input_path), text);
+  if (error != 0) fatal("%s: cannot write the output file: %s", output_path, strerror(error));
 }
 
 void warm_up(Transformer *transformer, Tokenizer *tokenizer);

@@ -25,6 +25,7 @@
 
 #include "fatal.hpp"
 #include "hip/gpt_oss.hpp"
+#include "hip/whole_number.hpp"
 #include "tokenizer.hpp"
 
 #ifdef _OPENMP
@@ -564,7 +565,7 @@ void append_text(std::vector<int> *tokens, Tokenizer *tokenizer, const std::stri
 }
 
 void print_token(Tokenizer *tokenizer, int previous, int token) {
-  safe_printf(decode_piece(tokenizer, previous, token));
+  print_text({decode_piece(tokenizer, previous, token), (size_t)tokenizer->lengths[token]});
   fflush(stdout);
 }
 
@@ -595,13 +596,13 @@ void generate(Transformer *transformer, Tokenizer *tokenizer, Sampler *sampler, 
     tokens.push_back(next);
     print_token(tokenizer, tokens[pos], next);
   }
-  printf("\n");
+  print_text("\n");
   fprintf(stderr, "achieved tok/s: %f\n", pos * 1000.0 / (double)std::max(time_in_ms() - start, 1L));
 }
 
 // The special tokens of harmony, the format that gpt-oss speaks (openai/harmony, docs/format.md).
 typedef struct {
-  int start, message, channel, end, ret, call;
+  int start, message, channel, end, ret, call, endoftext;
 } Harmony;
 
 Harmony find_harmony(Tokenizer *tokenizer) {
@@ -610,8 +611,8 @@ Harmony find_harmony(Tokenizer *tokenizer) {
     if (token < 0) fatal("chat needs the harmony tokens, but this vocabulary has no %s; use gpt-oss's tokenizer", text);
     return token;
   };
-  return {find("<|start|>"), find("<|message|>"), find("<|channel|>"),
-          find("<|end|>"),   find("<|return|>"),  find("<|call|>")};
+  return {find("<|start|>"),  find("<|message|>"), find("<|channel|>"),  find("<|end|>"),
+          find("<|return|>"), find("<|call|>"),    find("<|endoftext|>")};
 }
 
 // Appends <|start|>role<|message|>text<|end|>.
@@ -625,20 +626,27 @@ void append_message(std::vector<int> *dialog, Tokenizer *tokenizer, const Harmon
 }
 
 // Mode chat: a conversation over stdin and stdout, one line a message, until the input ends or the conversation has
-// `steps` (1..seq_len) tokens. user_prompt is the first message (NULL: ask for it), system_prompt the system message
-// (NULL: a short default; empty: none).
+// `steps` (1..seq_len) tokens. user_prompt is the first message (NULL: ask for it), instructions the developer message
+// (NULL or empty: none), reasoning what the system message asks for: low, medium or high.
 void chat(Transformer *transformer, Tokenizer *tokenizer, Sampler *sampler, const char *user_prompt,
-          const char *system_prompt, int steps) {
+          const char *instructions, const char *reasoning, int steps) {
   const Harmony harmony = find_harmony(tokenizer);
   warm_up_forward(transformer);
-  if (!system_prompt)
-    system_prompt =
-        "You are a helpful assistant.\nReasoning: low\n\n"
-        "# Valid channels: analysis, commentary, final. Channel must be included for every message.";
   std::vector<int> dialog;  // the conversation so far
   size_t fed = 0;           // how many of its tokens are in the KV cache
-  if (*system_prompt) append_message(&dialog, tokenizer, harmony, "system", system_prompt);
+  const std::string system =
+      "You are ChatGPT, a large language model trained by OpenAI.\nKnowledge cutoff: 2024-06\n\nReasoning: " +
+      std::string(reasoning) +
+      "\n\n# Valid channels: analysis, commentary, final. Channel must be included for every message.";
+  append_message(&dialog, tokenizer, harmony, "system", system);
+  if (instructions && *instructions)
+    append_message(&dialog, tokenizer, harmony, "developer", std::string("# Instructions\n\n") + instructions);
 
+  std::vector<std::pair<size_t, size_t>> analysis;  // where in the dialog messages of that channel begin and end
+  const auto leave_out = [&](size_t begin, size_t end) {
+    dialog.erase(dialog.begin() + begin, dialog.begin() + end);
+    fed = std::min(fed, begin);
+  };
   std::string text = user_prompt ? user_prompt : "";
   for (;; text.clear()) {
     while (text.empty()) {
@@ -651,17 +659,23 @@ void chat(Transformer *transformer, Tokenizer *tokenizer, Sampler *sampler, cons
       if (!text.empty() && text.back() == '\r') text.pop_back();
     }
     append_message(&dialog, tokenizer, harmony, "user", text);
-    const size_t turn = dialog.size();
+    size_t begin = dialog.size();  // of the message that the assistant is at
     dialog.push_back(harmony.start);
     append_text(&dialog, tokenizer, "assistant");
 
-    // The assistant's turn: messages, each with its channel, up to <|return|> or <|call|>.
+    // The assistant's turn: messages, up to a stop token. Of a header, such as "assistant to=functions.f<|channel|>
+    // commentary <|constrain|>json", all but the role is shown, in brackets.
     printf("Assistant: ");
-    int next = harmony.start;
-    enum { kRole, kChannel, kMessage } part = kRole;  // of the message; the role is not shown, the channel in brackets
-    while (next != harmony.ret && next != harmony.call) {
+    enum { kRole, kChannel, kMessage } part = kRole;
+    std::string role, channel;  // what stands in the header before and after <|channel|>
+    int next = -1;
+    const auto stops = [&] { return next == harmony.ret || next == harmony.call || next == harmony.endoftext; };
+    const auto is_of = [&](const char *name) {
+      return part == kMessage && channel.substr(0, channel.find_first_of(" <")) == name;
+    };
+    while (!stops()) {
       if (dialog.size() > (size_t)steps) {
-        printf("\n");
+        print_text("\n");
         fprintf(stderr, "the conversation has used up its %d steps (-n; seq_len is %d)\n", steps,
                 transformer->config.seq_len);
         return;
@@ -671,30 +685,33 @@ void chat(Transformer *transformer, Tokenizer *tokenizer, Sampler *sampler, cons
       next = sample(sampler, logits);
       if (next == harmony.start) {
         part = kRole;
+        role = channel = "";
       } else if (next == harmony.channel) {
         part = kChannel;
-        printf("[");
       } else if (next == harmony.message) {
-        if (part == kChannel) printf("] ");
         part = kMessage;
-      } else if (next == harmony.end || next == harmony.ret || next == harmony.call) {
-        part = kRole;
-        printf("\n");
-      } else if (part != kRole) {
+        channel += role.substr(std::min(role.find(' '), role.size()));
+        if (!channel.empty()) print_text(("[" + channel + "] ").c_str());
+      } else if (next == harmony.end || stops()) {
+        print_text(next == harmony.call ? "\n[a tool call; no tool is run]\n" : "\n");
+        if (is_of("analysis")) analysis.push_back({begin, dialog.size() + 1});
+        if (next == harmony.end) {
+          part = kRole;
+          begin = dialog.size() + 1;
+        }
+      } else if (part == kMessage) {
         print_token(tokenizer, dialog.back(), next);
+      } else {
+        (part == kRole ? role : channel) += decode_piece(tokenizer, dialog.back(), next);
       }
       dialog.push_back(next);
     }
 
-    // In the history a finished answer ends in <|end|>, and the analysis before it is left out.
-    if (next == harmony.ret) {
-      dialog.back() = harmony.end;
-      const size_t answer = dialog.rend() - std::find(dialog.rbegin(), dialog.rend(), harmony.start) - 1;
-      if (answer > turn) {
-        dialog.erase(dialog.begin() + turn, dialog.begin() + answer);
-        fed = turn;
-      }
-    }
+    // In the history a message ends in <|end|> or <|call|>. An answer takes all analysis out, that of calls before it too.
+    if (next != harmony.call) dialog.back() = harmony.end;
+    if (part != kMessage) leave_out(begin, dialog.size());  // a header alone
+    if (is_of("final"))
+      for (; !analysis.empty(); analysis.pop_back()) leave_out(analysis.back().first, analysis.back().second);
   }
 }
 
@@ -708,7 +725,7 @@ void chat(Transformer *transformer, Tokenizer *tokenizer, Sampler *sampler, cons
 
 const char *kUsage =
     "usage: run <model.bin> [options]\n"
-    "  -m <mode>    generate (default), chat or getp\n"
+    "  -m <mode>    generate (default), chat, getp or requests (writes the requests of -i, as getp reads them, to -o)\n"
     "  -i <text>    generate, chat: the prompt; getp: the input file (first line: number of requests, then one a "
     "line)\n"
     "  -o <file>    getp: the output file (one line of token ids a request)\n"
@@ -718,7 +735,8 @@ const char *kUsage =
     "  -p <float>   top-p, 0..1 (default 0.9; 0 or 1: off)\n"
     "  -s <int>     random seed (default, or 0: from the clock)\n"
     "  -z <file>    tokenizer (default tokenizer.bin)\n"
-    "  -y <text>    chat: the system prompt\n"
+    "  -y <text>    chat: instructions, as the developer message\n"
+    "  --reasoning <level>  chat: low, medium (default) or high\n"
     "  --cpu        compute on the CPU, with the reference, instead of the device (the same as GETP_CPU=1)\n";
 
 #define USAGE_HINT "\nhint: run -h lists the options"
@@ -735,11 +753,9 @@ float parse_float(const char *flag, const char *text, double low, double high) {
 }
 
 unsigned long long parse_count(const char *flag, const char *text) {
-  char *end;
-  errno = 0;
-  const unsigned long long value = strtoull(text, &end, 10);
-  if (*text < '0' || *text > '9' || *end != '\0' || errno == ERANGE)
-    fatal("%s \"%s\": not a whole number from 0 up" USAGE_HINT, flag, text);
+  uint64_t value = 0;
+  if (!getp_hip::read_number(text, 0, UINT64_MAX, value))
+    fatal("%s \"%s\": not a whole number below 2^64" USAGE_HINT, flag, text);
   return value;
 }
 
@@ -751,9 +767,9 @@ bool same_file(const char *a, const char *b) {
 }
 
 int main(int argc, char **argv) {
-  char *model_path = nullptr, *input = nullptr, *output = nullptr, *system_prompt = nullptr;
+  char *model_path = nullptr, *input = nullptr, *output = nullptr, *instructions = nullptr;
   const char *tokenizer_path = "tokenizer.bin";
-  std::string mode = "generate";
+  std::string mode = "generate", reasoning = "medium";
   float temperature = 0.0f, topp = 0.9f;
   unsigned long long seed = 0, steps = 1024;
 
@@ -769,10 +785,14 @@ int main(int argc, char **argv) {
       setenv("GETP_CPU", "1", 1);
       continue;
     }
-    if (flag.size() != 2 || flag[0] != '-' || !strchr("tpsniozmy", flag[1]))
-      fatal("unknown option \"%s\"" USAGE_HINT, argv[i]);
+    const bool is_short = flag.size() == 2 && flag[0] == '-' && strchr("tpsniozmy", flag[1]);
+    if (!is_short && flag != "--reasoning") fatal("unknown option \"%s\"" USAGE_HINT, argv[i]);
     if (i + 1 == argc) fatal("option %s lacks its value" USAGE_HINT, argv[i]);
     char *value = argv[++i];
+    if (!is_short) {
+      reasoning = value;
+      continue;
+    }
     switch (flag[1]) {
       case 't':
         temperature = parse_float("-t", value, 0.0, 1e6);
@@ -799,16 +819,23 @@ int main(int argc, char **argv) {
         mode = value;
         break;
       case 'y':
-        system_prompt = value;
+        instructions = value;
         break;
     }
   }
-  if (mode != "generate" && mode != "chat" && mode != "getp")
-    fatal("-m \"%s\": the modes are generate, chat and getp" USAGE_HINT, mode.c_str());
-  if (mode == "getp" && (!input || !output))
-    fatal("mode getp needs an input file (-i) and an output file (-o)" USAGE_HINT);
-  if (mode == "getp" && (same_file(output, model_path) || same_file(output, tokenizer_path)))
+  const bool from_file = mode == "getp" || mode == "requests";
+  if (mode != "generate" && mode != "chat" && !from_file)
+    fatal("-m \"%s\": the modes are generate, chat, getp and requests" USAGE_HINT, mode.c_str());
+  if (reasoning != "low" && reasoning != "medium" && reasoning != "high")
+    fatal("--reasoning \"%s\": the levels are low, medium and high" USAGE_HINT, reasoning.c_str());
+  if (from_file && (!input || !output))
+    fatal("mode %s needs an input file (-i) and an output file (-o)" USAGE_HINT, mode.c_str());
+  if (from_file && (same_file(output, model_path) || same_file(output, tokenizer_path)))
     fatal("%s: the output (-o) is the model or the tokenizer itself; choose another output", output);
+  if (mode == "requests") {
+    copy_requests(input, output);
+    return EXIT_SUCCESS;
+  }
   if (seed == 0) seed = (unsigned long long)time(nullptr);
 
   Transformer transformer;
@@ -823,7 +850,7 @@ int main(int argc, char **argv) {
   if (mode == "generate")
     generate(&transformer, &tokenizer, &sampler, input, (int)steps);
   else if (mode == "chat")
-    chat(&transformer, &tokenizer, &sampler, input, system_prompt, (int)steps);
+    chat(&transformer, &tokenizer, &sampler, input, instructions, reasoning.c_str(), (int)steps);
   else
     getp(&transformer, &tokenizer, &sampler, input, output, (int)steps);
   if (mode != "getp") finish(&transformer, &tokenizer);  // getp times it

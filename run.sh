@@ -68,14 +68,14 @@ usage: ./run.sh build [make target] [OUT=run]
 Installs what is missing, then runs make: the target named, else runomp, or runfast where the compiler has no OpenMP.
   OUT=run                 the program to write
   GPU=amd|nvidia|host     the back end (default: what this machine has)
-  GPU_ARCH=gfx90a,...     the architectures to build for
+  GPU_ARCH=gfx90a,...     the architectures to build for (default: those of this machine's cards)
 END
 }
 
 help_run() {
   cat <<'END'
 usage: ./run.sh run [--srun] model.bin [arguments of ./run]
-Runs ./run (built first if it is not there), with the ROCm libraries of /opt/rocm on the path where there are any.
+Runs ./run (built first if it is not there), with the libraries of ROCm on the path where it is found.
   --srun   as the first argument: through "srun --gres=gpu:1" (GPUS=N for N GPUs)
 END
 }
@@ -109,7 +109,8 @@ GPU and main memory have room (16 GB and 12 GB), else 7m; on the host back end t
                 bandwidth, and the rate of what it computes. "--kernel help" lists the kernels.
                 --rows N: rows (tokens) of a step, default 1; --position P: where they stand, default 512;
                 --form mxfp4|fp16: of a product's weights, default mxfp4 for the experts', else fp16
-  GPU=amd|nvidia|host, GPU_ARCH=gfx90a,..., HIP_DEVICE_ID=N, GETP_BATCH=N and GETP_FAST=1 as for ./run
+  GPU=amd|nvidia|host, GPU_ARCH=gfx90a,..., HIP_DEVICE_ID=N, GETP_MEMORY=24G, GETP_BATCH=N and GETP_FAST=1 as for ./run;
+  of several devices the one with the most free memory
 END
 }
 
@@ -119,7 +120,9 @@ usage: ./run.sh export SNAPSHOT -o model.bin [--seq-len N] [--threads N]
        ./run.sh export --verify model.bin
 Writes model.bin from a folder with config.json and *.safetensors, as OpenAI or Hugging Face lay them out, with experts in MXFP4,
 BF16, FP16 or FP32, in one file or several: 83.7 GB for gpt-oss-20b, 467 GB for -120b. MXFP4 is expanded exactly. Memory stays under 3 GB.
-Every tensor is checked by name, shape and type before the first byte is written. The result's SHA-256 goes to model.bin.sha256;
+Each tensor comes from the file that model.safetensors.index.json names, or, without one, from model*.safetensors.
+Every tensor is checked by name, shape and type before the first byte is written, and every value when it is read: an infinity or
+NaN ends the export with its tensor and index, and no file. The result's SHA-256 goes to model.bin.sha256;
 --verify compares the two. An export that is interrupted leaves nothing behind (killed outright: model.bin.part, which the next one
 replaces); run it again. A second export to the same file is refused while the first is writing.
   --seq-len N   positions of a sequence (default: config.json's max_seq_len, else 2048)
@@ -131,7 +134,7 @@ help_export_tokenizer() {
   cat <<'END'
 usage: ./run.sh export-tokenizer -o tokenizer.bin [--snapshot FOLDER | --ranks o200k_base.tiktoken]
 Writes tokenizer.bin: from the tokenizer.json of a snapshot, from OpenAI's file of ranks, or else from the Python package tiktoken,
-which downloads it. All give the same file.
+which downloads it. All give the same file, but for special tokens (ids from 199998 on) that a fine-tuned snapshot renames or adds.
 END
 }
 
@@ -139,10 +142,11 @@ help_eval() { exec "$PYTHON" "$ROOT/tools/evaluate.py" -h; }
 
 help_decode() {
   cat <<'END'
-usage: ./run.sh decode [-z tokenizer.bin] [-n LINE|FIRST-LAST] [-r] [FILE]
+usage: ./run.sh decode [-z tokenizer.bin] [-n LINE|FIRST-LAST] [-r | -x] [FILE]
 Builds ./decode and runs it: token ids of an output file, or of standard input, back to text.
   -n   this line only, or these, counted from 1
-  -r   raw: control characters too
+  -r   raw: the bytes as they are, with the control characters that are left out otherwise
+  -x   the bytes of each token in hexadecimal digits
 END
 }
 
@@ -169,10 +173,13 @@ PYTHON=${PYTHON:-/usr/bin/python3}
 [[ -x $PYTHON ]] || PYTHON=python3
 
 use_gpu_tools() {
-  [[ ! -d /usr/local/cuda/bin ]] || export PATH="$PATH:/usr/local/cuda/bin"
-  [[ -d /opt/rocm ]] || return 0
-  export PATH="$PATH:/opt/rocm/bin"
-  export LD_LIBRARY_PATH="/opt/rocm/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
+  local cuda rocm
+  cuda=$("$ROOT/tools/gpu.sh" toolkit nvidia)
+  rocm=$("$ROOT/tools/gpu.sh" toolkit amd)
+  export PATH="$PATH${cuda:+:$cuda/bin}${rocm:+:$rocm/bin}"
+  if [[ -n $rocm && -n $(compgen -G "$rocm/lib/libamdhip64.so*") ]]; then
+    export LD_LIBRARY_PATH="$rocm/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
+  fi
 }
 
 has_header() { g++ -E -x c++ - -o /dev/null 2>/dev/null <<<"#if !__has_include(<$1>)
@@ -245,11 +252,18 @@ set_up() {
   [[ -z $wanted ]] || say "set-up: not to be had here: ${wanted}(the tests that need them are skipped)"
 }
 
+# Is build/venv there, for these requirements and the Python that it was made by?
+has_venv() {
+  local venv=$ROOT/build/venv
+  cmp -s "$ROOT/tools/requirements.txt" "$venv/installed.txt" &&
+    [[ -d $("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))' 2>/dev/null) ]]
+}
+
 # The Python packages that Debian does not have, pinned, in build/venv; without a network the tests that need them skip.
 set_up_venv() {
   local requirements=$ROOT/tools/requirements.txt venv=$ROOT/build/venv
   [[ -f $requirements ]] || return 0
-  if ! cmp -s "$requirements" "$venv/installed.txt"; then
+  if ! has_venv; then
     say "set-up: Python packages of tools/requirements.txt into build/venv"
     rm -rf "$venv"
     mkdir -p "$ROOT/build"
@@ -277,10 +291,29 @@ fast_target() {
   if has_openmp "$compiler"; then say runomp; else say runfast; fi
 }
 
-# build_with TARGET [VARIABLE=value ...]
-build_with() {
+# Ends where the checkout cannot be written: read-only, somebody else's, or root's after a run with sudo.
+need_writable() {
+  local folder
+  for folder in "$ROOT" "$ROOT"/build "$ROOT"/build/*/ "$ROOT"/data; do
+    [[ ! -e $folder || -w $folder ]] ||
+      die "cannot write into '$folder', which belongs to $(stat -c %U "$folder"): copy the project, or build the program alone elsewhere:" \
+        "./run.sh build OUT=/a/path/run"
+  done
+}
+
+# make_here TARGET [VARIABLE=value ...]
+make_here() {
   make -C "$ROOT" --no-print-directory -j "$(nproc)" ${GPU:+"GPU=$GPU"} ${GPU_ARCH:+"GPU_ARCH=$GPU_ARCH"} "$@"
 }
+
+# The same, where it may write what is not yet built.
+build_with() {
+  [[ " $*" =~ " OUT="(/|\.\./) ]] || make_here -q "$@" >/dev/null 2>&1 || need_writable
+  make_here "$@"
+}
+
+# What GPU= or this machine asks for.
+backend() { make_here -s backend; }
 
 # ---- commands --------------------------------------------------------------------------------------------------------
 
@@ -329,6 +362,7 @@ cmd_demo() {
   [[ -z ${GPU-} || $GPU == amd || $GPU == nvidia || $GPU == host ]] || die "demo: the back end is amd, nvidia or host, not '$GPU'"
 
   local dir=build/demo program=./run environment=() input=data/input.txt requests
+  need_writable
   mkdir -p "$ROOT/$dir"
   if [[ -n $simulated ]]; then
     set_up amdsim
@@ -378,6 +412,7 @@ knows_hip() { [[ $(hipcc --version 2>/dev/null) == *'HIP version: 5.'* ]]; }
 
 cmd_test() {
   local kind variable missing
+  need_writable
   set_up test
   cd "$ROOT"
   set_up_venv
@@ -392,14 +427,15 @@ cmd_test() {
 }
 
 cmd_run() {
-  local launcher=()
+  local launcher=() backend
   if [[ ${1-} == --srun ]]; then
     command -v srun >/dev/null || die "run: --srun, but there is no srun here"
     launcher=(srun "--gres=gpu:${GPUS:-1}")
     shift
   fi
   # A ./run that was built for another back end than GPU= or this machine asks for is built anew.
-  if [[ ! -x $ROOT/run || $(build_with -s backend) != "$(cat "$ROOT/build/run.backend" 2>/dev/null)" ]]; then cmd_build >&2; fi
+  backend=$(backend)
+  if [[ ! -x $ROOT/run || $backend != "$(cat "$ROOT/build/run.backend" 2>/dev/null)" ]]; then cmd_build >&2; fi
   exec "${launcher[@]}" "$ROOT/run" "$@"
 }
 
@@ -412,10 +448,7 @@ cmd_parity() {
         case $1 in
           -z) tokenizer=$2 ;;
           -i) input=$2 ;;
-          *)
-            [[ $2 =~ ^[1-9][0-9]{0,8}$ ]] || die "parity: $1 needs a number from 1 on, not '$2'"
-            rest+=("$1" "$2")
-            ;;
+          *) rest+=("$1" "$2") ;;
         esac
         shift 2
         ;;
@@ -474,7 +507,7 @@ cmd_bench() {
   [[ -z $model || -f $model ]] || die "bench: no model file '$model'"
   [[ -z $model || -z $shape ]] || die "bench: --shape is instead of a model, not beside '$model'"
   build_bench
-  backend=$(build_with -s backend)
+  backend=$(backend)
   # The host back end is no match for a GPU's defaults.
   if [[ $backend == host* ]]; then
     steps=8
@@ -493,13 +526,10 @@ cmd_bench() {
   fi
   if [[ -n $shape ]]; then
     weights=(--shape "$shape")
-    positions=2048
-    [[ $shape != tiny ]] || positions=160
   else
     weights=("$model")
-    positions=$(od -An -td4 -j36 -N4 "$model" 2>/dev/null | tr -d ' ' || :) # seq_len, the header's tenth field
-    [[ $positions =~ ^[1-9][0-9]*$ ]] || die "bench: '$model' is no model"
   fi
+  positions=$("$ROOT/build/bench" --positions "${weights[@]}")
   position=$((positions < 1024 ? positions / 2 : 512))
   steps=$((positions - position < steps ? positions - position : steps))
   exec "$ROOT/build/bench" "${weights[@]}" --batch 1,32,512,0 --position "$position" --steps "$steps" --kernels 1 "${json[@]}"
@@ -509,10 +539,10 @@ cmd_bench() {
 python_tool() {
   local tool=$1
   shift
+  has_venv || need_writable
   set_up venv
   set_up_venv
-  cmp -s "$ROOT/tools/requirements.txt" "$ROOT/build/venv/installed.txt" ||
-    die "$tool needs the Python packages of tools/requirements.txt; see build/venv.log"
+  has_venv || die "$tool needs the Python packages of tools/requirements.txt; see build/venv.log"
   exec "$PYTHON" "$ROOT/tools/$tool.py" "$@"
 }
 
@@ -532,8 +562,8 @@ cmd_eval() {
 }
 
 cmd_decode() {
-  set_up build
-  build_with -s decode
+  set_up build >&2
+  build_with -s decode >&2
   exec "$ROOT/decode" "$@"
 }
 
@@ -561,6 +591,8 @@ cmd_install() {
   if [[ -e $dir/hip ]] && ! left_by_install "$dir" hip && ! diff -rq "$ROOT/hip" "$dir/hip" >/dev/null 2>&1; then
     die "install: '$dir/hip' is not as an install from here left it; move it away, then install again"
   fi
+  [[ -w $dir && (! -e $dir/getp-csrc || -w $dir/getp-csrc) && (! -e $dir/hip || -w $dir/hip) ]] ||
+    die "install: cannot write into '$dir', which belongs to $(stat -c %U "$dir")"
   local target=$dir/getp-csrc/getp_run.cpp backup=$dir/getp-csrc/getp_run.cpp.orig number=0 new sums
   mkdir -p "$dir/getp-csrc"
   if [[ -f $target ]] && ! cmp -s "$ours" "$target" && ! left_by_install "$dir" getp-csrc/getp_run.cpp; then
@@ -583,6 +615,7 @@ cmd_install() {
 
 cmd_clean() {
   [[ $# == 0 ]] || die "clean: takes no arguments"
+  need_writable
   if command -v make >/dev/null; then make -C "$ROOT" --no-print-directory -s clean; fi
   rm -rf "$ROOT/build"
 }

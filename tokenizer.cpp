@@ -1,6 +1,8 @@
 #include "tokenizer.hpp"
 
 #include "fatal.hpp"
+#include "terminal.hpp"
+#include "utf8.hpp"
 
 #include <algorithm>
 #include <cerrno>
@@ -67,25 +69,11 @@ class Characters {
   bool at_end(size_t i) const { return i == length_; }
   unsigned char byte(size_t i) const { return i < length_ ? (unsigned char)text_[i] : 0; }
 
-  // The character at i, by table 3-7 of the Unicode standard (well-formed UTF-8: no overlong forms, no surrogates,
-  // nothing above U+10FFFF). A byte that starts none is a character by itself.
+  // The character at i, which is not the end. A byte that starts none is a character by itself.
   Char at(size_t i) const {
-    const unsigned char lead = byte(i);
-    if (lead < 0x80) return {class_of(lead), i + 1};
-    const int continuations = lead >= 0xC2 && lead <= 0xDF   ? 1
-                              : lead >= 0xE0 && lead <= 0xEF ? 2
-                              : lead >= 0xF0 && lead <= 0xF4 ? 3
-                                                             : 0;
-    uint32_t code_point = lead & (0x3F >> continuations);
-    for (int k = 1; k <= continuations; k++) {
-      const unsigned char next = byte(i + k);
-      if ((next & 0xC0) != 0x80) return {kOther, i + 1};
-      code_point = code_point << 6 | (next & 0x3F);
-    }
-    constexpr uint32_t kSmallest[] = {0x110000, 0x80, 0x800, 0x10000};  // no lead byte: never valid
-    const bool surrogate = code_point >= 0xD800 && code_point <= 0xDFFF;
-    if (code_point < kSmallest[continuations] || code_point > 0x10FFFF || surrogate) return {kOther, i + 1};
-    return {class_of(code_point), i + 1 + continuations};
+    const Utf8 next = read_utf8(text_ + i, length_ - i);
+    if (next.kind != Utf8::kCharacter) return {kOther, i + 1};
+    return {class_of(next.code_point), i + (size_t)next.length};
   }
 
   // The character's class is in the set; false at the end of the text.
@@ -406,13 +394,14 @@ char *decode_piece(Tokenizer *tokenizer, int, int token) {
   return tokenizer->vocab[token];
 }
 
+void print_text(std::string_view piece) {
+  static TerminalText on_stdout;
+  const std::string shown = on_stdout.take(piece);
+  fwrite(shown.data(), 1, shown.size(), stdout);
+}
+
 void safe_printf(const char *piece) {
-  if (!piece) return;
-  for (const char *c = piece; *c; c++) {
-    const unsigned char byte = (unsigned char)*c;
-    const bool control = (byte < 0x20 && byte != '\t' && byte != '\n' && byte != '\r') || byte == 0x7F;
-    if (!control) putchar(byte);
-  }
+  if (piece) print_text(piece);
 }
 
 int find_special(Tokenizer *tokenizer, const char *text) {

@@ -53,8 +53,11 @@ void encode(Tokenizer *tokenizer, const char *text, int bos, int eos, int *out, 
 // 0..vocab_size-1 ends the program with an error.
 char *decode_piece(Tokenizer *tokenizer, int prev, int token);
 
-// Prints to stdout all but control characters; tab and line ends are no control characters here, and bytes from 0x80 on
-// pass. Null prints nothing.
+// Prints to stdout the next piece of the text that goes there, as TerminalText has it: a character may come in several
+// pieces. So the line feed that ends a text must come this way too.
+void print_text(std::string_view piece);
+
+// The same of a C string; null prints nothing. What the harness offers to other patch sets.
 void safe_printf(const char *piece);
 
 // The id of the special token with this text, such as <|start|>, or -1 if the vocabulary has none.

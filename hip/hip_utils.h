@@ -1,6 +1,7 @@
 // Calls to the HIP runtime: error checks, device pick, typed memory.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -56,22 +57,36 @@ inline LaunchHook launch_hook = nullptr;
 
 namespace getp_hip {
 
-// The numbers of the devices to use: the one that HIP_DEVICE_ID names, else all. Ends the program with a list of the
-// devices when there is no such device.
+// What hides devices from the runtimes, as set, for an error's text; empty if nothing is.
+inline std::string hidden_by() {
+  std::string text;
+  for (const char *name : {"HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES", "GPU_DEVICE_ORDINAL", "CUDA_VISIBLE_DEVICES"})
+    if (const char *value = getenv(name)) text += std::string("; ") + name + "='" + value + "' may hide it";
+  return text;
+}
+
+// The numbers of the devices to use, in order: those that HIP_DEVICE_ID names, else all. Ends the program with a list of
+// the devices when it names what is none.
 inline std::vector<int> pick_devices() {
   int count = 0;
   const hipError_t error = hipGetDeviceCount(&count);
   if (error != hipSuccess || count == 0)
-    fail("no %s device found (%s); build with `make GPU=host` to run without one", getp_backend_name(),
-         error == hipSuccess ? "the runtime lists none" : hipGetErrorString(error));
+    fail_program("no %s device found (%s)%s; build with `make GPU=host` to run without one", getp_backend_name(),
+                 error == hipSuccess ? "the runtime lists none" : hipGetErrorString(error), hidden_by().c_str());
+  std::vector<int> ids;
   const char *text = environment_text("HIP_DEVICE_ID");
   if (!text) {
-    std::vector<int> all(count);
-    for (int i = 0; i < count; i++) all[i] = i;
-    return all;
+    for (int i = 0; i < count; i++) ids.push_back(i);
+    return ids;
   }
-  uint64_t device = 0;
-  if (read_number(text, 0, (uint64_t)count - 1, device)) return {(int)device};
+  for (const std::string &word : words_of(text)) {
+    uint64_t id = 0;
+    if (!read_number(word.c_str(), 0, (uint64_t)count - 1, id)) break;
+    if (std::find(ids.begin(), ids.end(), (int)id) != ids.end())
+      fail_program("HIP_DEVICE_ID=%s names %s twice", text, word.c_str());
+    ids.push_back((int)id);
+  }
+  if (ids.size() == words_of(text).size()) return ids;
   std::string list;
   for (int i = 0; i < count; i++) {
     hipDeviceProp_t properties = {};
@@ -80,14 +95,68 @@ inline std::vector<int> pick_devices() {
     snprintf(gigabytes, sizeof gigabytes, "%.1f GB", (double)properties.totalGlobalMem / 1e9);
     list += (i ? ", " : " ") + std::to_string(i) + " (" + properties.name + ", " + gigabytes + ")";
   }
-  fail("HIP_DEVICE_ID=%s names no device; set it to one of:%s", text, list.c_str());
+  fail_program("HIP_DEVICE_ID=%s names no device; set it to one of:%s", text, list.c_str());
 }
 
-// The figures of the current device.
+// Calls use(id) for each of pick_devices, which is then the current device, until `most` are in use. A failure there leaves
+// the device out, with a line; that of the last, if none is in use, ends the program.
+template <class Use>
+void use_devices(size_t most, Use use) {
+  const std::vector<int> ids = pick_devices();
+  size_t in_use = 0;
+  for (size_t i = 0; i < ids.size() && in_use < most; i++) {
+    std::string failure;
+    throw_device_errors = true;
+    try {
+      HIP_CHECK(hipSetDevice(ids[i]));
+      use(ids[i]);
+      in_use++;
+    } catch (const DeviceError &error) {
+      failure = error.what();
+    }
+    throw_device_errors = false;
+    if (failure.empty()) continue;
+    (void)hipGetLastError();  // which the next launch would be said to have failed with
+    if (in_use == 0 && i + 1 == ids.size()) fail("%s", failure.c_str());
+    fprintf(stderr, "warning: device %d is left out: %s\n", ids[i], failure.c_str());
+  }
+}
+
+// The name of the current device, for an error's text.
+inline std::string device_name() {
+  int device = -1;
+  hipDeviceProp_t properties = {};
+  HIP_CHECK(hipGetDevice(&device));
+  HIP_CHECK(hipGetDeviceProperties(&properties, device));
+  return "device " + std::to_string(device) + " (" + properties.name + ")";
+}
+
+// The figures of the current device. Fails if the program's kernels cannot run there.
 inline Card current_card() {
   Card card = {};
-  HIP_CHECK(getp_card(&card));
+  std::string refusal;
+  HIP_CHECK(getp_card(&card, &refusal));
+  if (!refusal.empty()) fail("%s: %s", device_name().c_str(), refusal.c_str());
   return card;
+}
+
+struct DeviceMemory {
+  size_t free_bytes, total;
+};
+
+// Of the current device. GETP_MEMORY, if set, is what is free: runtimes tell of an APU what was carved out for it, or nothing.
+inline DeviceMemory device_memory() {
+  DeviceMemory memory = {};
+  const size_t told = environment_bytes("GETP_MEMORY", 0);
+  const hipError_t error = hipMemGetInfo(&memory.free_bytes, &memory.total);
+  if (error != hipSuccess) {
+    (void)hipGetLastError();
+    if (!told)
+      fail("the runtime cannot tell the memory of %s (%s); say with GETP_MEMORY=24G what is free there",
+           device_name().c_str(), hipGetErrorString(error));
+    memory = {};
+  }
+  return told ? DeviceMemory{told, std::max(told, memory.total)} : memory;
 }
 
 // Bytes of device and pinned memory that device_alloc and pinned_alloc gave out and that were not freed yet.

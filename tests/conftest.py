@@ -1,5 +1,9 @@
 """Fixtures shared by the Python tests: the program, built once, and the models that tools/make_model makes."""
+import contextlib
+import io
+import signal
 import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,6 +19,24 @@ def built(target, *arguments):
     """The file of that name, made."""
     subprocess.run(["make", "-s", target, *arguments], cwd=ROOT, check=True)
     return ROOT / target
+
+
+def called(main, *arguments):
+    """A tool's main, called in this process, as if it were finished as one of its own."""
+    stdout, stderr, code = io.StringIO(), io.StringIO(), 0
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(stdout), contextlib.redirect_stderr(stderr):
+        patch.setattr(sys, "argv", [main.__module__, *map(str, arguments)])
+        try:
+            main()
+        except SystemExit as end:
+            code = end.code
+            if not isinstance(code, int):
+                code = print(code, file=stderr) or 1
+        finally:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+    return SimpleNamespace(returncode=code, stdout=stdout.getvalue(), stderr=stderr.getvalue())
 
 
 @pytest.fixture(scope="session")

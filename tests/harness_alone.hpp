@@ -1,4 +1,4 @@
-// The harness without its patch set: run.cpp and getp_eval.cpp with the CPU's forward. Who includes it defines inference.
+// The harness without its patch set: run.cpp and getp_eval.cpp with the CPU's forward. Who includes it defines inference and forward_hip.
 #pragma once
 
 #define TESTING   // no main of run.cpp
@@ -8,4 +8,3 @@
 void warm_up(Transformer *, Tokenizer *) {}
 void finish(Transformer *, Tokenizer *) {}
 void warm_up_forward(Transformer *) {}
-float *forward_hip(Transformer *transformer, int token, int pos) { return forward(transformer, token, pos); }

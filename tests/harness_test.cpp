@@ -1,6 +1,6 @@
 // Tests of run.cpp and getp_eval.cpp from the inside: forward against the golden logits, the building blocks against
 // independent formulas, the samplers against their distributions, offsets beyond 32 bits, the conversation that chat
-// feeds to the model.
+// feeds to the model against that of openai-harmony (recorded in tests/golden).
 //
 // Golden data: the directory GETP_GOLDEN, by default ../shared/golden as seen from the working directory (a.bin, a.ids,
 // a.logits, a.logits64).
@@ -17,6 +17,19 @@
 #include <sstream>
 
 long long inference(Transformer *, Tokenizer *, Sampler *, Requests *) { return 0; }
+
+// What chat feeds to the model, and what the model says: of a script, at every position the token that follows.
+struct Talk {
+  std::vector<int> fed;                   // what the KV cache holds
+  std::vector<std::vector<int>> replies;  // to the first message of the user, the second, ...
+  std::vector<std::vector<int>> prompts;  // what was fed when each reply began
+  std::vector<float> logits;
+  std::vector<int> continuation;  // of a plain prompt of so many tokens
+  size_t prompt = 0;
+};
+Talk *talk;
+
+float *forward_hip(Transformer *, int token, int pos);
 
 namespace {
 
@@ -478,115 +491,241 @@ TEST(RequestFile, RowsLieBeyond32Bits) {
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
-// Chat, on a model whose next token depends on the current one alone, by a table. Its embeddings are unit vectors and
-// its values a copy of the normalised embedding, so the value cache tells which token was fed at each position.
+// Chat, with a model that says what tests/golden/harmony.txt has it say: whole conversations, and the token ids that the
+// package openai-harmony makes of them.
 
-enum : int { kStart = 256, kMessage, kChannel, kEnd, kReturn, kCall, kVocab = 262 };
-const char *const kSpecials[] = {"<|start|>", "<|message|>", "<|channel|>", "<|end|>", "<|return|>", "<|call|>"};
-const char *const kNames[] = {"[start]", "[message]", "[channel]", "[end]", "[return]", "[call]"};
+constexpr int kVocab = 201088;
+enum : int {
+  kUser = 1428,
+  kEndOfText = 199999,
+  kReturn = 200002,
+  kChannel = 200005,
+  kStart,
+  kEnd,
+  kMessage,
+  kCall = 200012
+};
 
-std::string write_byte_tokenizer() {
-  const std::string path = testing::TempDir() + "harness_test_tokenizer.bin";
-  std::ofstream file(path, std::ios::binary);
-  const auto write = [&file](auto value) { file.write(reinterpret_cast<const char *>(&value), sizeof value); };
-  write(int32_t{11});
-  for (int id = 0; id < kVocab; id++) {
-    const std::string text = id == 0 ? "<0x00>" : id < 256 ? std::string(1, (char)id) : kSpecials[id - 256];
-    write(id < 256 ? (float)id : -1e30f);
-    write((int32_t)text.size());
-    file << text;
-  }
-  return path;
-}
+struct Conversation {
+  std::string reasoning, instructions, users;  // users: a line each
+  std::vector<std::vector<int>> prompts, replies;
+};
 
 class Chat : public testing::Test {
  protected:
-  Chat() : model_({kVocab, kVocab, 1, 1, 2, 1, kVocab, 1, 1, 128, 4096, 150000, 32, 128, 7}) {
-    read_tokenizer(&tokenizer_, write_byte_tokenizer().c_str(), kVocab);
-    TransformerWeights &w = model_.transformer.weights;
-    std::fill(w.rms_attn_w, w.rms_attn_w + 3 * kVocab, 1.0f);  // rms_attn, rms_ffn, rms_out
-    for (int i = 0; i < kVocab; i++) {
-      w.token_embedding_table[i * kVocab + i] = 1.0f;
-      w.w_qkv[(2 * kVocab + i) * kVocab + i] = 1.0f;
+  static void SetUpTestSuite() {
+    std::ifstream file("tests/golden/harmony.txt");
+    for (std::string line, kind; std::getline(file, line);) {
+      std::istringstream words(line);
+      words >> kind >> std::ws;
+      const auto rest = [&words] { return std::string(std::istreambuf_iterator<char>(words), {}); };
+      const auto ids = [&words] { return std::vector<int>(std::istream_iterator<int>(words), {}); };
+      if (kind == "token") {
+        int id;
+        words >> id >> std::ws;
+        texts_[id] = from_hex(rest());
+      } else if (kind == "conversation") {
+        conversations_.emplace_back();
+        words >> conversations_.back().reasoning >> std::ws;
+        conversations_.back().instructions = from_hex(rest());
+      } else if (kind == "user") {
+        conversations_.back().users += rest() + "\n";
+      } else {
+        (kind == "prompt" ? conversations_.back().prompts : conversations_.back().replies).push_back(ids());
+      }
     }
+    // The vocabulary of these texts alone; every other id is a special token.
+    const std::string path = testing::TempDir() + "harness_test_tokenizer.bin";
+    std::ofstream tokens(path, std::ios::binary);
+    const auto write = [&tokens](auto value) { tokens.write(reinterpret_cast<const char *>(&value), sizeof value); };
+    write(int32_t{128});
+    for (int id = 0; id < kVocab; id++) {
+      const auto known = texts_.find(id);
+      const std::string text = known == texts_.end() ? "<|reserved_" + std::to_string(id) + "|>" : known->second;
+      write(known != texts_.end() && id < 199998 ? (float)id : -1e30f);
+      write((int32_t)(text == std::string(1, '\0') ? 6 : text.size()));
+      tokens << (text == std::string(1, '\0') ? "<0x00>" : text);
+    }
+    tokens.close();
+    read_tokenizer(tokenizer_ = new Tokenizer, path.c_str(), kVocab);
   }
-  ~Chat() override { free_tokenizer(&tokenizer_); }
+  static void TearDownTestSuite() { delete tokenizer_; }
 
-  void follow(const std::map<int, int> &table) {
-    for (auto [token, next] : table) model_.transformer.weights.out[next * kVocab + token] = 1.0f;
+  static std::string from_hex(const std::string &digits) {
+    std::string bytes;
+    for (size_t i = 0; i + 1 < digits.size(); i += 2) bytes += (char)std::stoi(digits.substr(i, 2), nullptr, 16);
+    return bytes;
   }
 
-  // Returns what chat prints.
-  std::string talk(const std::string &input, const char *system_prompt, int steps = 128) {
+  // The tokens of a text in which [start] stands for <|start|>, and so on.
+  static std::vector<int> tokens_of(const std::string &text) {
+    const std::map<std::string, int> specials = {{"start", kStart},        {"end", kEnd},       {"message", kMessage},
+                                                 {"channel", kChannel},    {"return", kReturn}, {"call", kCall},
+                                                 {"endoftext", kEndOfText}};
+    std::vector<int> tokens;
+    for (size_t i = 0; i < text.size();) {
+      const size_t next = text[i] == '[' ? text.find(']', i) + 1 : std::min(text.find('[', i), text.size());
+      if (text[i] == '[')
+        tokens.push_back(specials.at(text.substr(i + 1, next - i - 2)));
+      else
+        append_text(&tokens, tokenizer_, text.substr(i, next - i));
+      i = next;
+    }
+    return tokens;
+  }
+
+  // What chat prints; the model says the replies.
+  std::string chat_with(const std::vector<std::vector<int>> &replies, const std::string &input,
+                        const char *instructions = nullptr, const char *reasoning = "medium", int steps = 2048) {
+    talk_ = {{}, replies, {}, std::vector<float>(kVocab), {}, 0};
+    talk = &talk_;
+    Transformer transformer;
+    transformer.config.seq_len = 2048;
     std::istringstream lines(input);
     std::streambuf *const before = std::cin.rdbuf(lines.rdbuf());
     ScopedSampler greedy(kVocab, 0.0f, 0.9f, 1);
     std::cin.clear();
     testing::internal::CaptureStdout();
-    chat(&model_.transformer, &tokenizer_, &greedy, nullptr, system_prompt, steps);
+    chat(&transformer, tokenizer_, &greedy, nullptr, instructions, reasoning, steps);
     fflush(stdout);
     std::cin.rdbuf(before);
     return testing::internal::GetCapturedStdout();
   }
 
-  // The tokens at the positions of the value cache; a special token as [name], unlike its text.
-  std::string fed() {
-    std::string text;
-    for (int pos = 0; pos < model_.transformer.config.seq_len; pos++) {
-      const float *value = model_.transformer.state.value_cache + pos * kVocab;
-      const int token = (int)(std::max_element(value, value + kVocab) - value);
-      if (value[token] == 0.0f) break;
-      text += token < 256 ? std::string(1, (char)token) : kNames[token - 256];
-    }
-    return text;
+  // The history before the last reply, from the first message of the user on.
+  std::vector<int> history() const {
+    const std::vector<int> user = tokens_of("[start]user[message]"), &last = talk_.prompts.back();
+    return {std::search(last.begin(), last.end(), user.begin(), user.end()), last.end()};
   }
 
-  MemoryModel model_;
-  Tokenizer tokenizer_;
+  static inline std::map<int, std::string> texts_;
+  static inline std::vector<Conversation> conversations_;
+  static inline Tokenizer *tokenizer_;
+  Talk talk_;
 };
 
-TEST_F(Chat, SpeaksHarmony) {
-  follow({{'t', kChannel}, {kChannel, 'f'}, {'f', kMessage}, {kMessage, 'H'}, {'H', 'i'}, {'i', kReturn}});
-  EXPECT_EQ(talk("go\n", "S"), "User: Assistant: [f] Hi\nUser: \n");
-  EXPECT_EQ(fed(),
-            "[start]system[message]S[end][start]user[message]go[end]"
-            "[start]assistant[channel]f[message]Hi");
+TEST_F(Chat, FeedsTheIdsOfOpenaiHarmony) {
+  ASSERT_EQ(conversations_.size(), 3u);
+  for (const Conversation &each : conversations_) {
+    std::vector<std::vector<int>> replies = each.replies;
+    replies.back() = {kReturn};  // no reply is recorded to the last
+    chat_with(replies, each.users, each.instructions.c_str(), each.reasoning.c_str());
+    EXPECT_EQ(talk_.prompts, each.prompts) << each.users;
+  }
 }
 
-TEST_F(Chat, AnswerStaysInTheHistoryWithoutItsAnalysis) {
-  follow({{'t', kChannel},
-          {kChannel, 'A'},
-          {'A', kMessage},
-          {kMessage, 'x'},
-          {'x', kEnd},
-          {kEnd, kStart},
-          {kStart, 'R'},
-          {'R', 'F'},
-          {'F', kReturn}});
-  talk("one\ntwo\n", "");
-  EXPECT_EQ(fed().substr(0, fed().find("two") + 8),
-            "[start]user[message]one[end][start]RF[end][start]user[message]two[end]");
+TEST_F(Chat, ShowsChannelsAndCallsAndRunsNothing) {
+  chat_with({{kReturn}}, "Hi\n");
+  const std::vector<int>
+      call = tokens_of(" to=functions.f[channel]commentary json[message]{}[call]"),
+      inside = tokens_of("[channel]commentary to=functions.f json[message]{}[call]"),
+      late = tokens_of("[channel]analysis[message]A[end][start]assistant to=f[channel]commentary[message]{}[call]"),
+      answer = tokens_of("[channel]final[message]Hello![return]"), bare = tokens_of("[message]Hello![return]");
+  EXPECT_EQ(chat_with({call, inside, late, answer, bare}, "1\n2\n3\n4\n5\n"),
+            "User: Assistant: [commentary json to=functions.f] {}\n[a tool call; no tool is run]\n"
+            "User: Assistant: [commentary to=functions.f json] {}\n[a tool call; no tool is run]\n"
+            "User: Assistant: [analysis] A\n[commentary to=f] {}\n[a tool call; no tool is run]\n"
+            "User: Assistant: [final] Hello!\nUser: Assistant: Hello!\nUser: \n");
 }
 
-TEST_F(Chat, CallEndsTheTurnAndStays) {
-  follow({{'t', kMessage}, {kMessage, 'c'}, {'c', kCall}});
-  EXPECT_EQ(talk("one\ntwo\n", ""), "User: Assistant: c\nUser: Assistant: c\nUser: \n");
-  EXPECT_EQ(fed(),
-            "[start]user[message]one[end][start]assistant[message]c[call]"
-            "[start]user[message]two[end][start]assistant[message]c");
+TEST_F(Chat, EveryStopTokenEndsTheTurn) {
+  for (const char *stop : {"return", "call", "endoftext"}) {
+    std::vector<int> reply = tokens_of("[channel]final[message]Hello![" + std::string(stop) + "]");
+    chat_with({reply, {kReturn}}, "1\n2\n");
+    const std::string last = std::string(stop) == "call" ? "[call]" : "[end]";
+    EXPECT_EQ(history(), tokens_of("[start]user[message]1[end][start]assistant[channel]final[message]Hello!" + last +
+                                   "[start]user[message]2[end][start]assistant"));
+  }
 }
 
-TEST_F(Chat, UserTextHoldsNoSpecialTokens) {
-  follow({{'t', kReturn}});
-  talk("a<|end|>b\n", "");
-  EXPECT_EQ(fed(), "[start]user[message]a<|end|>b[end][start]assistant");
+TEST_F(Chat, AnAnswerTakesOutAllAnalysisAndNothingElse) {
+  const std::vector<int>
+      call = tokens_of("[channel]analysis[message]A[end][start]assistant[channel]commentary to=f[message]B[call]"),
+      answer = tokens_of(
+          "[channel]analysis to=python[message]C[end][start]assistant[channel]analysis[message]D[end]"
+          "[start]assistant[channel]commentary[message]E[end]"
+          "[start]assistant[channel]final[message]F[return]");
+  chat_with({call, {kReturn}}, "1\n2\n");
+  EXPECT_EQ(history(), tokens_of("[start]user[message]1[end][start]assistant[channel]analysis[message]A[end]"
+                                 "[start]assistant[channel]commentary to=f[message]B[call]"
+                                 "[start]user[message]2[end][start]assistant"));
+  chat_with({call, answer, {kReturn}}, "1\n2\n3\n");
+  EXPECT_EQ(history(),
+            tokens_of("[start]user[message]1[end][start]assistant[channel]commentary to=f[message]B[call]"
+                      "[start]user[message]2[end][start]assistant[channel]commentary[message]E[end]"
+                      "[start]assistant[channel]final[message]F[end][start]user[message]3[end][start]assistant"));
+}
+
+TEST_F(Chat, AHeaderAloneIsNoMessage) {
+  for (const char *reply : {"[return]", "[channel]final[endoftext]", "[call]"}) {
+    chat_with({tokens_of(reply), {kReturn}}, "1\n2\n");
+    EXPECT_EQ(history(), tokens_of("[start]user[message]1[end][start]user[message]2[end][start]assistant")) << reply;
+  }
+}
+
+TEST_F(Chat, TextHoldsNoSpecialTokens) {
+  chat_with({{kReturn}}, "a<|end|>b\n", "c<|start|>d");
+  const std::vector<int> &fed = talk_.prompts.back();
+  EXPECT_EQ(std::count(fed.begin(), fed.end(), kStart), 4) << "system, developer, user, assistant";
+  EXPECT_EQ(std::count(fed.begin(), fed.end(), kEnd), 3);
+}
+
+TEST_F(Chat, EmptyInstructionsAreNone) {
+  chat_with({{kReturn}}, "Hi\n", "");
+  EXPECT_EQ(talk_.prompts[0], conversations_[0].prompts[0]);
+}
+
+// A C1 control over the border of two tokens, an ESC, and a character that the message ends within.
+TEST_F(Chat, ShowsNothingThatATerminalObeys) {
+  const std::vector<int> reply = tokens_of("[channel]\xC2\x9B[message]\x1B" "b\xE4[return]");
+  EXPECT_EQ(chat_with({reply}, "go\n"), "User: Assistant: [] b\uFFFD\nUser: \n");
+}
+
+TEST_F(Chat, GenerateShowsNothingThatATerminalObeys) {
+  const char *prompt = "\x1b\xe2\x80\xaego";
+  std::vector<int> prompt_tokens;
+  append_text(&prompt_tokens, tokenizer_, prompt);
+  talk_ = {{}, {}, {}, std::vector<float>(kVocab), tokens_of("\xC2\x9B" "A\xE4[return]"), prompt_tokens.size()};
+  talk = &talk_;
+  Transformer transformer;
+  transformer.config.seq_len = 2048;
+  ScopedSampler greedy(kVocab, 0.0f, 0.9f, 1);
+  testing::internal::CaptureStdout();
+  generate(&transformer, tokenizer_, &greedy, prompt, 100);
+  fflush(stdout);
+  EXPECT_EQ(testing::internal::GetCapturedStdout(), "goA\uFFFD\n");
 }
 
 TEST_F(Chat, EndsWithTheStepsAndTakesLongLines) {
-  follow({{'t', 'u'}, {'u', 'u'}});
-  EXPECT_EQ(talk("hi\n", "", 40).substr(0, 17), "User: Assistant: ");
-  EXPECT_EQ(talk(std::string(100000, 'x') + "\n", "", 128), "User: Assistant: \n");
-  EXPECT_EQ(talk("\n\r\n", ""), "User: User: User: \n");
+  const std::vector<int> endless(100, tokens_of("Hi")[0]);
+  EXPECT_EQ(chat_with({endless}, "hi\n", nullptr, "low", 100), "User: Assistant: \n");
+  EXPECT_EQ(talk_.fed.size(), 100u);
+  EXPECT_EQ(chat_with({endless}, std::string(100000, 'x') + "\n"), "User: Assistant: \n");
+  EXPECT_EQ(chat_with({}, "\n\r\n"), "User: User: User: \n");
 }
 
 }  // namespace
+
+float *forward_hip(Transformer *, int token, int pos) {
+  std::vector<int> &fed = talk->fed;
+  EXPECT_LE((size_t)pos, fed.size());
+  fed.resize((size_t)pos);
+  fed.push_back(token);
+  std::fill(talk->logits.begin(), talk->logits.end(), 0.0f);
+  if (!talk->continuation.empty()) {
+    if (fed.size() >= talk->prompt) talk->logits[talk->continuation.at(fed.size() - talk->prompt)] = 1.0f;
+    return talk->logits.data();
+  }
+  // A reply follows <|start|>assistant behind a message of the user's. Which it is, and how far, is counted from these.
+  const std::vector<int> user = {kStart, kUser, kMessage};
+  size_t turns = 0;
+  auto last = fed.end();
+  for (auto at = fed.begin(); (at = std::search(at, fed.end(), user.begin(), user.end())) != fed.end(); turns++)
+    last = at++;
+  const ptrdiff_t said = fed.end() - std::find(last, fed.end(), kEnd) - 3;
+  if (turns == 0 || said < 0) return talk->logits.data();
+  if (turns > talk->prompts.size()) talk->prompts.push_back(fed);
+  const std::vector<int> &reply = talk->replies.at(turns - 1);
+  if ((size_t)said < reply.size()) talk->logits[reply[said]] = 1.0f;
+  return talk->logits.data();
+}

@@ -368,7 +368,7 @@ TEST_F(HostBackendTest, CopiesMustFitTheAllocation) {
 
 TEST_F(HostBackendTest, DevicesHaveMemoryOfTheirOwn) {
   getp_host::options().devices = 2;
-  getp_host::options().memory = 1000;
+  getp_host::options().memory = {1000};
   int count = 0;
   ASSERT_EQ(hipGetDeviceCount(&count), hipSuccess);
   EXPECT_EQ(count, 2);
@@ -410,8 +410,58 @@ TEST_F(HostBackendTest, DevicePickValidatesItsVariable) {
     EXPECT_EXIT(getp_hip::pick_devices(), testing::ExitedWithCode(1),
                 "names no device; set it to one of: 0 .*, 1 .*, 2");
   }
+  for (auto [list, ids] : {std::pair("2,0", std::vector<int>({2, 0})), {" 1 ,\t2 ", {1, 2}}, {"0,1,2", {0, 1, 2}}}) {
+    setenv("HIP_DEVICE_ID", list, 1);
+    EXPECT_EQ(getp_hip::pick_devices(), ids) << list;
+  }
+  for (const char *bad : {"0,3", "0,", ",0", ",", " ", "0 1", "0;1"}) {
+    setenv("HIP_DEVICE_ID", bad, 1);
+    EXPECT_EXIT(getp_hip::pick_devices(), testing::ExitedWithCode(1), "names no device; set it to one of: 0 ") << bad;
+  }
+  setenv("HIP_DEVICE_ID", "0,1,0", 1);
+  EXPECT_EXIT(getp_hip::pick_devices(), testing::ExitedWithCode(1), "HIP_DEVICE_ID=0,1,0 names 0 twice");
   unsetenv("HIP_DEVICE_ID");
   EXPECT_EQ(getp_hip::pick_devices(), std::vector<int>({0, 1, 2}));
+}
+
+TEST_F(HostBackendTest, ADeviceThatFailsIsLeftOut) {
+  getp_host::options().devices = 4;
+  const auto used = [](size_t most, const std::vector<int> &failing) {
+    std::vector<int> ids;
+    getp_hip::use_devices(most, [&](int id) {
+      EXPECT_EQ(getp_host::current_device, id);
+      void *none = nullptr;
+      if (std::count(failing.begin(), failing.end(), id)) HIP_CHECK(hipMalloc(&none, SIZE_MAX));
+      ids.push_back(id);
+    });
+    EXPECT_EQ(hipGetLastError(), hipSuccess) << "the next launch would be said to have failed";
+    EXPECT_FALSE(getp_hip::throw_device_errors);
+    return ids;
+  };
+  testing::internal::CaptureStderr();
+  EXPECT_EQ(used(9, {1, 3}), std::vector<int>({0, 2}));
+  EXPECT_EQ(used(1, {0}), std::vector<int>({1})) << "those behind it are not touched";
+  EXPECT_EQ(used(9, {0, 1, 2}), std::vector<int>({3}));
+  const std::string said = testing::internal::GetCapturedStderr();
+  for (const char *line : {"warning: device 1 is left out: hipMalloc", "warning: device 3 is left out: hipMalloc"})
+    EXPECT_CONTAINS(said, line);
+  EXPECT_EXIT(used(9, {0, 1, 2, 3}), testing::ExitedWithCode(1),
+              "device 2 is left out: .*\nerror: hipMalloc.*device 3");
+}
+
+TEST_F(HostBackendTest, MemoryMayBeSaid) {
+  getp_host::options().memory = {1000, 5000};
+  getp_host::options().devices = 3;
+  setenv("GETP_MEMORY", "2K", 1);
+  for (auto [device, total] : {std::pair(0, 2048u), {1, 5000u}, {2, 5000u}}) {
+    ASSERT_EQ(hipSetDevice(device), hipSuccess);
+    EXPECT_EQ(getp_hip::device_memory().free_bytes, 2048u);
+    EXPECT_EQ(getp_hip::device_memory().total, total);
+  }
+  unsetenv("GETP_MEMORY");
+  EXPECT_EQ(getp_hip::device_memory().free_bytes, 5000u);
+  EXPECT_EQ(hipSetDevice(0), hipSuccess);
+  EXPECT_EQ(getp_hip::device_memory().free_bytes, 1000u);
 }
 
 TEST_F(HostBackendTest, AllocationsAreCounted) {
@@ -446,6 +496,12 @@ TEST(HostEnvironment, BytesMayHaveAUnit) {
     setenv("GETP_HOST_TEST", bad, 1);
     EXPECT_EXIT(getp_hip::environment_bytes("GETP_HOST_TEST", 1), testing::ExitedWithCode(1),
                 "GETP_HOST_TEST=.*expected a number of bytes");
+  }
+  setenv("GETP_HOST_TEST", "1K, 2M,3", 1);
+  EXPECT_EQ(getp_hip::environment_bytes_list("GETP_HOST_TEST", 1), std::vector<uint64_t>({1024, 2u << 20, 3}));
+  for (const char *bad : {"1K,", ",", "1K,x", "1K 2K"}) {
+    setenv("GETP_HOST_TEST", bad, 1);
+    EXPECT_EXIT(getp_hip::environment_bytes_list("GETP_HOST_TEST", 1), testing::ExitedWithCode(1), "a number of bytes");
   }
   unsetenv("GETP_HOST_TEST");
   EXPECT_EQ(getp_hip::environment_bytes("GETP_HOST_TEST", 7), 7u);

@@ -84,6 +84,20 @@ def test_no_scratch_and_matrix_cores(build, arch, tmp_path):
 
 
 @needs_clang19
+@pytest.mark.parametrize("arch, has_tile", [
+    *((arch, True) for arch in "gfx90a gfx940 gfx942 gfx1103 gfx1152".split()),
+    *((arch, False) for arch in "gfx803 gfx906 gfx908 gfx1030 gfx1036 gfx1200 gfx1201".split())])
+def test_an_architecture_without_a_tile_compiles_and_traps(tmp_path, arch, has_tile):
+    source = tmp_path / "tile.hip"
+    source.write_text(f'#include "{ROOT}/hip/platform/platform.h"\n__global__ void product(MatrixTile::Sums *sums, '
+                      "const MatrixTile::Operand *rows) { MatrixTile::multiply_add(*sums, rows[0], rows[1]); }\n")
+    assembly = printed(["clang++-19", "-x", "hip", "--rocm-path=/usr", "-nogpulib", "--std=c++17", f"--offload-arch={arch}", "-O1",
+                        "--cuda-device-only", "-S", str(source), "-o", "-"])
+    assert bool(re.search("v_(mfma|wmma)_f32_16x16x16", assembly)) == has_tile
+    assert ("s_trap" in assembly) == (not has_tile)
+
+
+@needs_clang19
 @pytest.mark.parametrize("arch", ["gfx90a", "gfx1100"])
 def test_the_check_for_spills_can_fail(tmp_path, arch):
     source = tmp_path / "spill.cpp"
@@ -98,9 +112,9 @@ def test_the_check_for_spills_can_fail(tmp_path, arch):
 
 
 @needs_hipcc
-@pytest.mark.parametrize("architecture", [["--offload-arch=gfx90a"], []], ids=["gfx90a", "hipcc's own"])
+@pytest.mark.parametrize("architecture", [["--offload-arch=gfx90a", "--offload-arch=gfx1036"], []], ids=["native", "hipcc's own"])
 def test_a_harness_builds_it_unoptimised(tmp_path, architecture):
-    """Optimised it is built for the simulated device."""
+    """Optimised it is built for the simulated device. The list is what native gives beside an integrated GPU."""
     compiled(["hipcc", "--std=c++17", "-g", "-O0", *architecture, *SOURCES, "-o", str(tmp_path / "run"), "-lm"])
 
 

@@ -138,7 +138,66 @@ def test_a_device_that_is_not_simulated_is_refused(programs, tiny, tmp_path, amd
 
 
 def test_a_program_without_code_for_the_device_is_refused(programs, tiny, tmp_path):
-    assert "no device code for gfx942" in refusal(programs, tiny, tmp_path, HIPCC, "gfx942")
+    message = refusal(programs, tiny, tmp_path, HIPCC, "gfx942")
+    assert re.fullmatch(r"error: device 0 .*not built for gfx942; build it with GPU_ARCH=gfx942 .*\n", message)
+
+
+@pytest.fixture(scope="session")
+def other_cards(tmp_path_factory):
+    """other_cards(ARCHITECTURES=..., ...): the environment in which the simulated devices are other cards."""
+    shim = tmp_path_factory.mktemp("shim") / "other_cards.so"
+    subprocess.run(["g++", "-shared", "-fPIC", ROOT / "tests/other_cards.cpp", "-o", shim, "-ldl"], check=True)
+    return lambda **variables: {"LD_PRELOAD": str(shim), **{f"OTHER_{name}": value for name, value in variables.items()}}
+
+
+SMALL = str(64 << 20)
+NO_TILE = "has no matrix instructions"
+
+
+@pytest.mark.parametrize("cards, left_out, why", [
+    ({"ARCHITECTURES": "gfx90a:sramecc+:xnack-,gfx1036"}, 1, f"gfx1036 {NO_TILE}"),
+    ({"ARCHITECTURES": "gfx1030,gfx90a"}, 0, f"gfx1030 {NO_TILE}"),
+    ({"ARCHITECTURES": "gfx90a,gfx942:sramecc+:xnack-", "NO_CODE": "1"}, 1, "not built for gfx942; build it with GPU_ARCH=gfx942"),
+    ({"MEMORY": f"8589934592,{SMALL}"}, 1, "the model needs 0.137 GB"),
+    ({"MEMORY": f"{SMALL},8589934592"}, 0, "the model needs 0.137 GB"),
+    ({"MEMORY": "0,8589934592"}, 0, "the runtime cannot tell the memory of device 0 "),
+])
+def test_a_card_that_cannot_serve_is_left_out(programs, program, tiny, tmp_path, other_cards, cards, left_out, why):
+    prompts = first_prompts(tmp_path, 2)
+    tokens, _ = getp(program, tiny, prompts, tmp_path / "cpu.txt", "-n", 40, environment=CPU)
+    lines, done = getp(programs[HIPCC], tiny, prompts, tmp_path / "out.txt", "-n", 40,
+                       environment=device("gfx90a:2", **other_cards(**cards)))
+    assert lines == tokens
+    (line,) = re.findall(r"^warning: .*$", done.stderr, re.M)
+    assert line.startswith(f"warning: device {left_out} is left out: ") and why in line
+    assert f"device {1 - left_out}: AMD" in done.stderr
+
+
+def test_memory_is_what_getp_memory_says(programs, tiny, tmp_path, other_cards):
+    _, done = getp(programs[HIPCC], tiny, first_prompts(tmp_path, 2), tmp_path / "out.txt", "-n", 40,
+                   environment=device("gfx90a:2", GETP_MEMORY="24G", **other_cards(MEMORY=f"0,{SMALL}")))
+    assert re.findall(r"of 25.770 GB free, (\S+) GB in all", done.stderr) == ["25.770", "25.770"]
+    assert "warning" not in done.stderr
+
+
+@pytest.mark.parametrize("architecture", ["gfx906:sramecc-:xnack-", "gfx908", "gfx1030", "gfx1036", "gfx1201"])
+def test_a_card_without_a_tile_is_refused_by_name(programs, tiny, tmp_path, other_cards, architecture):
+    message = refusal(programs, tiny, tmp_path, HIPCC, "gfx90a", **other_cards(ARCHITECTURES=architecture))
+    assert re.fullmatch(rf"error: device 0 .*: {architecture.split(':')[0]} {NO_TILE} .*gfx90a .*\n", message)
+
+
+def test_gfx950_is_of_gfx942s_kind(programs, tiny, tmp_path, other_cards):
+    _, done = getp(programs[CLANG], tiny, first_prompts(tmp_path, 1), tmp_path / "out.txt", "-n", 40,
+                   environment=device("gfx942", **other_cards(ARCHITECTURES="gfx950:sramecc+:xnack-")))
+    assert "weights loaded" in done.stderr
+
+
+def test_no_card_at_all_says_what_may_hide_it(programs, tiny, tmp_path, other_cards):
+    for hidden, said in [({}, ""), ({"HIP_VISIBLE_DEVICES": ""}, "; HIP_VISIBLE_DEVICES='' may hide it"),
+                         ({"ROCR_VISIBLE_DEVICES": "9"}, "; ROCR_VISIBLE_DEVICES='9' may hide it")]:
+        message = refusal(programs, tiny, tmp_path, HIPCC, "gfx90a", **hidden, **other_cards(COUNT="0"))
+        assert message == f"error: no amd device found (no ROCm-capable device is detected){said}; " \
+                          "build with `make GPU=host` to run without one\n"
 
 
 def test_a_device_beyond_the_last_is_refused(programs, tiny, tmp_path):

@@ -85,8 +85,27 @@ def test_other_lines_may_be_bad(folder):
 def test_every_byte(folder):
     data = " ".join(map(str, range(256))).encode() + b"\n"
     assert text_of(folder, data, "-r") == bytes(range(256)) + b"\n"
-    printable = [byte for byte in range(256) if byte in b"\t\n\r" or (byte >= 0x20 and byte != 0x7F)]
-    assert text_of(folder, data) == bytes(printable) + b"\n"
+    printable = "".join(map(chr, [9, 10, *range(0x20, 0x7F)]))
+    assert text_of(folder, data).decode() == printable + "\ufffd" * 128 + "\n"
+
+
+@pytest.mark.parametrize("text, shown", [
+    (b"a\x1b[2Jb\rc\x7f\0", "a[2Jbc"),
+    (b"\xc2\x9b31m\xc2\x80\xc2\x9f\xc2\xa0", "31m\xa0"),  # C1, a token each byte, and the first that is none
+    ("\u202aa\u202e\u2066b\u2069\u200f\u05d0".encode(), "ab\u200f\u05d0"),
+    (b"\x9b2J", "\ufffd2J"),
+    (b"a\xf0\x9f\x98", "a\ufffd"),
+    (b"\xe2\x80\x1b\xae", "\ufffd\ufffd"),
+])
+def test_what_reaches_a_terminal(folder, text, shown):
+    """Of one line, and not of the one after it; -r gives the bytes."""
+    data = " ".join(map(str, text)).encode() + b"\n174 97\n"
+    assert text_of(folder, data).decode() == shown + "\n\ufffda\n"
+    assert text_of(folder, data, "-r") == text + b"\n\xaea\n"
+
+
+def test_errors_quote_no_controls(folder):
+    assert_refused(decode(folder, data=b"97 \x1b]0;x\x07\xc2\x9b2J\xff\n"), "']0;x2J\ufffd' is not a token id")
 
 
 @pytest.mark.parametrize("word, complaint", [

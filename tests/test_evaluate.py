@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -23,12 +24,17 @@ def run(folder, *arguments):
                           capture_output=True, text=True)
 
 
+def write_tokenizer(folder, words):
+    """The words, then all single bytes."""
+    tokens = [*words, b"<0x00>", *(bytes([byte]) for byte in range(1, 256))]
+    (folder / "tokenizer.bin").write_bytes(struct.pack("<i", 6) + b"".join(
+        struct.pack("<fi", rank, len(token)) + token for rank, token in enumerate(tokens)))
+
+
 @pytest.fixture
 def folder(tmp_path):
-    """Tokens 0 to 3: "the", " cat", " sat", a NUL byte. References and a submission of three requests."""
-    words = [b"the", b" cat", b" sat", b"<0x00>"]
-    (tmp_path / "tokenizer.bin").write_bytes(struct.pack("<i", 6) + b"".join(
-        struct.pack("<fi", rank, len(word)) + word for rank, word in enumerate(words)))
+    """Tokens 0 to 3: "the", " cat", " sat", a NUL byte; then the other bytes. References and a submission of three requests."""
+    write_tokenizer(tmp_path, [b"the", b" cat", b" sat"])
     (tmp_path / "references.txt").write_text("0 1 2\n0 1 2 1\n2\n")
     (tmp_path / "output.txt").write_text("0 1 2\n0 2 2 1 0 2\n\n")
     return tmp_path
@@ -69,11 +75,108 @@ def test_meteor_against_its_formula():
         mean = precision * recall / (0.9 * precision + 0.1 * recall)
         return mean * (1 - 0.5 * (chunks / matches) ** 3)
 
-    assert evaluate.meteor("the cat sat", "the cat sat") == pytest.approx(by_hand(3, 3, 3, 1))
+    assert evaluate.meteor("the cat sat down", "the cat sat") == pytest.approx(by_hand(3, 4, 3, 1))
     assert evaluate.meteor("sat the cat quietly", "the cat sat") == pytest.approx(by_hand(3, 4, 3, 2))
     assert evaluate.meteor("cats", "cat") == pytest.approx(by_hand(1, 1, 1, 1))  # a stem
     assert evaluate.meteor("feline", "cat") == 0  # no synonyms
-    assert evaluate.meteor("", "") == 1 and evaluate.meteor("", "cat") == 0
+    assert evaluate.meteor("the cat sat", "the cat sat") == evaluate.meteor("cat", "cat") == 1  # its formula has less than 1
+
+
+def test_words():
+    assert evaluate.words("\u9b5a\u306f\u3001iPhone15\u3067 \ud55c\uad6d\uc5b4 caf\u00e9s,\u3000\u0e19\u0e49\u0e33") == [
+        "\u9b5a", "\u306f", "\u3001", "iPhone15", "\u3067", "\ud55c\uad6d\uc5b4", "caf\u00e9s,", "\u0e19", "\u0e49", "\u0e33"]
+    spaced = "Wo\u0308rter  \u0441\u043b\u043e\u0432\u0430\n\u0627\u0644\u0643\u0644\u0645\u0627\u062a\t\u0936\u092c\u094d\u0926 \ub2e8\uc5b4\x1f\u05de\u05d9\u05dc\u05d9\u05dd\x85\U0001f600"
+    assert evaluate.words(spaced) == spaced.split()
+    for unspaced in "\u0e81 \u0f40 \u1000 \u1780 \u3042 \uff76 \u4e2d \U00020000 \u3105".split():
+        assert evaluate.words(unspaced * 3) == [unspaced] * 3
+
+
+# A text, one that differs in a word, one that shares nothing; and prefix, f1, meteor of the second against the first, where a
+# token is what METEOR takes for a word.
+SCRIPTS = {
+    "Latin": ("The water in the pot was cold when the cook put it on the stove",
+              "The water in the pot was warm when the cook put it on the stove",
+              "Yesterday nobody bought bread", (0.4, 0.9333, 0.9320)),
+    "Cyrillic": ("Вода в кастрюле была холодной когда повар поставил её на плиту",
+                 "Вода в кастрюле была тёплой когда повар поставил её на плиту",
+                 "Вчера никто не купил хлеба", (0.3636, 0.9091, 0.9055)),
+    "Japanese": ("鍋の水は、料理人が火にかけたとき、とても冷たかった。", "鍋の水は、料理人が火にかけたとき、とても温かった。",
+                 "ネコ三匹ヤネ登ル", (0.7692, 0.9412, 0.9245)),
+    "Chinese": ("厨师把锅放到炉子上的时候，锅里的水是冷的。", "厨师把锅放到炉子上的时候，锅里的水是热的。", "昨天没有人买面包",
+                (0.8571, 0.9524, 0.9519)),
+    "Thai": ("น้ำในหม้อเย็นมากตอนที่พ่อครัววางบนเตา", "น้ำในหม้อร้อนมากตอนที่พ่อครัววางบนเตา", "ปูดุฉลุ", (0.2432, 0.9189, 0.9175)),
+    "Khmer": ("ទឹកក្នុងឆ្នាំងត្រជាក់ពេលចុងភៅដាក់លើចង្ក្រាន", "ទឹកក្នុងឆ្នាំងក្ដៅពេលចុងភៅដាក់លើចង្ក្រាន", "អូសហូឱ", (0.3256, 0.9157, 0.8882)),
+}
+
+
+class ScoreOfTheModel:
+    """In place of bert_score.BERTScorer: half a point, whatever the texts; which they were."""
+    asked = []
+
+    def __init__(self, **_):
+        self._tokenizer = SimpleNamespace(model_max_length=10)
+
+    def score(self, submissions, references):
+        self.asked += zip(submissions, references)
+        return 0, 0, SimpleNamespace(tolist=lambda: [0.5] * len(references))
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_every_metric_at_its_ends(script, tmp_path, monkeypatch):
+    text, near, other, measured = SCRIPTS[script]
+    word, ids = evaluate.words(text)[0], {}
+    (tmp_path / "config.json").write_text('{"num_hidden_layers": 1, "max_position_embeddings": 10}')
+    monkeypatch.setitem(sys.modules, "bert_score", SimpleNamespace(BERTScorer=ScoreOfTheModel))
+    ScoreOfTheModel.asked = []
+
+    def scores(submission, reference):
+        of_ids = [[ids.setdefault(word, len(ids)) for word in evaluate.words(each)] for each in (submission, reference)]
+        figures = evaluate.metrics(*of_ids, (submission, reference))
+        assert figures["prefix_tokens"] == pytest.approx(figures["prefix"] * len(of_ids[1])) and figures["tokens"] == len(of_ids[0])
+        bert, = evaluate.bert_scores([submission], [reference], tmp_path)
+        return pytest.approx((*(figures[name] for name in ("prefix", "equal", "f1", "meteor")), bert, *(
+            figures[name] for name in ("distinct-1", "distinct-2", "repetition", "length"))), abs=5e-5)
+
+    def of(submission):  # what does not compare
+        words = evaluate.words(submission)
+        return evaluate.distinct(words, 1), evaluate.distinct(words, 2), evaluate.repetition(words)
+
+    #        prefix equal f1 meteor bert, distinct-1 and -2, repetition, length
+    best = (1, 1, 1, 1, 1)
+    assert (*best, *of(text), 1) == scores(text, text)
+    assert (*best, 1, 1, 0, 1) == scores(word, word)
+    assert (*best, 1, 1, 0, 1) == scores("", "")
+    for blank in "", " \n":
+        assert (0, 0, 0, 0, 0, 0, 0, 1, 0) == scores(blank, text)
+    assert (0, 0, 0, 0, 0, *of(text), 0) == scores(text, "")
+    prefix, f1, meteor = measured
+    length = len(evaluate.words(near)) / len(evaluate.words(text))
+    assert ScoreOfTheModel.asked == []
+    assert (prefix, 0, f1, meteor, 0.5, *of(near), length) == scores(near, text)
+    assert min(f1, meteor) > 0.88
+    assert (0, 0, 0, 0, 0.5, *of(other), len(evaluate.words(other)) / len(evaluate.words(text))) == scores(other, text)
+    assert ScoreOfTheModel.asked == [(near, text), (other, text)]
+
+
+def test_spaced_scripts_score_as_nltk_has_it():
+    from nltk.translate.meteor_score import single_meteor_score
+
+    for text, near, other, _ in (SCRIPTS["Latin"], SCRIPTS["Cyrillic"], ("물이 차가운 냄비", "물이 따뜻한 냄비", "어제", None)):
+        for submission in near, other, near[:-1], text + " " + text:
+            assert evaluate.meteor(submission, text) == single_meteor_score(text.split(), submission.split(),
+                                                                            wordnet=evaluate.NoSynonyms())
+
+
+@pytest.mark.parametrize("submission", ["\n\n\n", "200002\n199999\n200002\n"])
+@pytest.mark.parametrize("bounds", [{"distinct-1": 0.9, "repetition": [0, 0.1]}, {"distinct-2": 1e-9}, {"repetition": [0, 0.99]}])
+def test_an_empty_submission_misses_every_threshold(folder, submission, bounds):
+    """Also one of stop tokens alone; but it reaches those that nothing can miss, and equals an empty reference."""
+    (folder / "output.txt").write_text(submission)
+    (folder / "bounds.json").write_text(json.dumps(bounds))
+    done = run(folder, "output.txt", "references.txt", "--thresholds", "bounds.json")
+    assert done.returncode == 1 and done.stdout.count("MISSED") == len(bounds)
+    (folder / "references.txt").write_text(submission)
+    assert run(folder, "output.txt", "references.txt", "--thresholds", "bounds.json").returncode == 0
 
 
 def test_texts_of_tokens(folder):
@@ -83,7 +186,14 @@ def test_texts_of_tokens(folder):
     assert same["meteor"] == pytest.approx(evaluate.meteor("the cat sat", "the cat sat"))
     assert other["meteor"] == pytest.approx(evaluate.meteor("the sat sat catthe sat", "the cat sat cat"))
     assert empty["meteor"] == 0
-    assert evaluate.text_of([0, 3, 1, 200002], evaluate.read_tokenizer(folder / "tokenizer.bin") + [b""] * 200000, "") == "the\0 cat"
+    texts = evaluate.texts_of([[0, 3, 1], [], [3 + 0xE4, 3 + 0xB8, 3 + 0xAD, 3 + 10, 3 + 0xFF]], folder / "tokenizer.bin", "")
+    assert texts == ["the\0 cat", "", "\u4e2d\n\ufffd"]
+
+
+def test_stop_tokens_are_no_text(folder):
+    (folder / "output.txt").write_text("0 13 1 200002\n")
+    write_tokenizer(folder, [b"the", b" cat", *(b"%06x" % i for i in range(199997)), b"<stop>", *(b"%06X" % i for i in range(9999990, 9999992)), b"<end>"])
+    assert evaluate.read_requests(folder / "output.txt", folder / "tokenizer.bin")[1] == ["the00000b cat"]
 
 
 def test_thresholds(folder):
@@ -102,10 +212,11 @@ def test_thresholds(folder):
     (lambda f: (f / "output.txt").write_bytes(b"\xff\n"), [], "not token ids"),
     (lambda f: (f / "output.txt").write_text(""), [], "no requests"),
     (lambda f: (f / "output.txt").unlink(), [], "output.txt"),
-    (lambda f: (f / "output.txt").write_text("0\n9\n1\n"), ["-z", "tokenizer.bin"], "line 2: token id 9"),
-    (lambda f: (f / "tokenizer.bin").write_bytes(b"1234567890"), ["-z", "tokenizer.bin"], "no tokenizer.bin"),
+    (lambda f: (f / "output.txt").write_text("0\n999\n1\n"), ["-z", "tokenizer.bin"], "output.txt: line 2, column 1: token id 999 is above 258"),
+    (lambda f: (f / "tokenizer.bin").write_bytes(b"1234567890"), ["-z", "tokenizer.bin"], "tokenizer.bin: not a tokenizer"),
     (lambda f: (f / "t.json").write_text("[1]"), ["--thresholds", "t.json"], "t.json: not an object of JSON"),
     (lambda f: (f / "t.json").write_text('{"bleu": 1}'), ["--thresholds", "t.json"], "bleu"),
+    (lambda f: (f / "t.json").write_text('{"\\u001b[2J\\r\\u009b\\u202e": 1}'), ["--thresholds", "t.json"], r"\x1b[2J\r\x9b\u202e has not been"),
     (lambda f: (f / "t.json").write_text('{"f1": [1, 2, 3]}'), ["--thresholds", "t.json"], "f1"),
     (lambda f: (f / "t.json").write_text('{"f1": [2, 1]}'), ["--thresholds", "t.json"], "f1"),
     (lambda f: (f / "t.json").write_text('{"f1": NaN}'), ["--thresholds", "t.json"], "f1"),
@@ -121,7 +232,8 @@ def test_thresholds(folder):
     (lambda f: None, ["--first"], "--first: expected one argument"),
     (lambda f: None, ["-q"], "unrecognized arguments: -q"),
     (lambda f: (f / "output.txt").write_text("0\n" + "9" * 5000 + "\n1\n"), [], "line 2"),
-    (lambda f: (f / "tokenizer.bin").write_bytes(b""), ["-z", "tokenizer.bin"], "no tokenizer.bin"),
+    (lambda f: (f / "tokenizer.bin").write_bytes(b""), ["-z", "tokenizer.bin"], "tokenizer.bin: not a tokenizer"),
+    (lambda f: (f / "tokenizer.bin").unlink(), ["-z", "tokenizer.bin"], "tokenizer.bin: cannot open the tokenizer"),
     (lambda f: None, ["--json", "nowhere/out.json"], "nowhere"),
 ])
 def test_faults(folder, change, arguments, expected):
@@ -136,17 +248,19 @@ def test_faults(folder, change, arguments, expected):
 
 
 @pytest.fixture
-def own(folder):
-    """A model, an input of three requests, and a program that says what it was asked and answers with two references."""
+def own(folder, program):
+    """A model, an input of three requests, and a program that reads the input as ./run does, else says what it was asked and
+    answers with two references."""
     (folder / "model.bin").write_text("a model")
     (folder / "input.txt").write_bytes(b"\xef\xbb\xbf3 \r\none\ntwo\n\xff")
     (folder / "answer.txt").write_text("0 1 2\n0 1\n")
-    program(folder, 'echo "$*" >asked; cat "$8" >seen; cat answer.txt >"${10}"; echo warning >&2')
+    (folder / "real").symlink_to(program)
+    stand_in(folder, 'echo "$*" >asked; cat "$8" >seen; cat answer.txt >"${10}"; echo warning >&2')
     return folder
 
 
-def program(folder, body):
-    (folder / "run").write_text(f"#!/bin/sh\ncd '{folder}'\n{body}\n")
+def stand_in(folder, body):
+    (folder / "run").write_text(f'#!/bin/sh\ncd \'{folder}\'\n[ "$3" != requests ] || exec ./real "$@"\n{body}\n')
     (folder / "run").chmod(0o755)
 
 
@@ -159,25 +273,36 @@ def test_references_of_its_own(own):
     assert done.stderr == "warning\n"
     model, _, tokenizer, _, mode, cpu, _, input_path, _, _, _, steps = (own / "asked").read_text().split()
     assert (model, tokenizer, mode, cpu, steps) == ("model.bin", "tokenizer.bin", "getp", "--cpu", "7")
-    assert not Path(input_path).parent.exists() and (own / "seen").read_bytes() == b"2\none\ntwo\n"
+    assert not Path(input_path).parent.exists() and (own / "seen").read_bytes() == b"2\r\none\r\ntwo\r\n"
 
 
 def test_all_of_fewer_than_four_by_default(own):
     (own / "answer.txt").write_text("0 1 2\n0 1\n2\n")
     done = run(own, *SELF)
     assert done.returncode == 0 and "3 requests, 1 fully equal" in done.stdout
-    assert (own / "asked").read_text().endswith(" -n 1024\n") and (own / "seen").read_bytes() == b"3\none\ntwo\n\xff\n"
+    assert (own / "asked").read_text().endswith(" -n 1024\n") and (own / "seen").read_bytes() == b"3\r\none\r\ntwo\r\n\xff\r\n"
+
+
+def test_the_input_may_be_a_pipe_and_have_lines_to_spare(own):
+    (own / "answer.txt").write_text("0 1 2\n0 1\n2\n")
+    command = " ".join(map(str, ["exec", sys.executable, ROOT / "tools/evaluate.py", *SELF, "-i", "<(printf '3\\none\\r\\r\\n\\n'; echo two; echo)"]))
+    done = subprocess.run(["bash", "-c", command], cwd=own, capture_output=True, text=True)
+    assert done.returncode == 0 and "3 requests, 1 fully equal" in done.stdout, done.stderr
+    assert "line 1 announces 3 requests; line 5 and all after it are left out" in done.stderr
+    assert (own / "seen").read_bytes() == b"3\r\none\r\r\n\r\ntwo\r\n"
 
 
 @pytest.mark.parametrize("change, arguments, expected", [
-    (lambda f: (f / "input.txt").write_text("three\none\n"), [], "not the number of requests"),
-    (lambda f: (f / "input.txt").write_text("4\none\ntwo\nthree\n"), [], "4 requests, says its first line, but there are 3"),
+    (lambda f: (f / "input.txt").write_text("three\none\n"), [], "input.txt: line 1 must be the number of requests"),
+    (lambda f: (f / "input.txt").write_text("4\none\ntwo\nthree\n"), [], "line 1 announces 4 requests"),
+    (lambda f: (f / "input.txt").write_text("2\none\ntwo\n"), [], "output.txt has 3 requests, input.txt 2: nothing is scored"),
+    (lambda f: ((f / "input.txt").unlink(), (f / "input.txt").mkdir()), [], "input.txt: cannot read the input file: Is a directory"),
     (lambda f: (f / "input.txt").unlink(), [], "input.txt"),
     (lambda f: (f / "model.bin").unlink(), [], "model.bin: no such file"),
     (lambda f: (f / "run").unlink(), [], "run: no such file"),
     (lambda f: (f / "tokenizer.bin").unlink(), [], "tokenizer.bin"),
-    (lambda f: (f / "output.txt").write_text("0\n"), [], "1 requests, not 3"),
-    (lambda f: (f / "output.txt").write_text("0\n9\n1\n"), [], "line 2: token id 9"),
+    (lambda f: (f / "output.txt").write_text("0\n"), [], "output.txt has 1 requests, input.txt 3"),
+    (lambda f: (f / "output.txt").write_text("0\n999\n1\n"), [], "line 2, column 1: token id 999"),
     (lambda f: None, ["--first", "4"], "--first 4 of the 3 requests"),
     (lambda f: None, ["--first", "0"], "--first"),
     (lambda f: None, ["--first", "x"], "--first: 'x'"),
@@ -191,7 +316,7 @@ def test_all_of_fewer_than_four_by_default(own):
 ])
 def test_faults_come_before_the_reference(own, change, arguments, expected):
     change(own)
-    before = (own / "input.txt").read_bytes() if (own / "input.txt").exists() else None
+    before = (own / "input.txt").read_bytes() if (own / "input.txt").is_file() else None
     done = run(own, *SELF, *arguments)
     assert done.returncode == 2 and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1, done.stderr
     assert expected in done.stderr and not (own / "asked").exists()
@@ -199,23 +324,23 @@ def test_faults_come_before_the_reference(own, change, arguments, expected):
 
 
 def test_a_reference_that_fails(own):
-    program(own, "echo 'warning: late' >&2; echo 'error: not a model' >&2; exit 1")
+    stand_in(own, "echo 'warning: late' >&2; echo 'error: not a model' >&2; exit 1")
     done = run(own, *SELF)
     assert (done.returncode, done.stderr) == (2, "error: the CPU reference failed: error: not a model\n")
-    program(own, "echo 'error: request 1: not a number' >&2; echo 'stopped by an error: 0 of 3' >&2; exit 1")
+    stand_in(own, "echo 'error: request 1: not a number' >&2; echo 'stopped by an error: 0 of 3' >&2; exit 1")
     done = run(own, *SELF)
     assert (done.returncode, done.stderr) == (2, "error: the CPU reference failed: error: request 1: not a number\n")
-    program(own, "kill -9 $$")
+    stand_in(own, "kill -9 $$")
     done = run(own, *SELF)
     assert (done.returncode, done.stderr) == (2, "error: the CPU reference failed: exit code -9\n")
-    program(own, 'echo 0 >"${10}"')
+    stand_in(own, 'echo 0 >"${10}"')
     done = run(own, *SELF)
     assert done.returncode == 2 and "has 3 requests, the CPU reference 1: nothing is scored" in done.stderr
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_ends_the_reference_too(own, number):
-    program(own, 'echo "$8" >asked.part; sleep 60 & echo $$ $! >>asked.part; mv asked.part asked; wait')
+    stand_in(own, 'echo "$8" >asked.part; sleep 60 & echo $$ $! >>asked.part; mv asked.part asked; wait')
     process = subprocess.Popen([sys.executable, ROOT / "tools/evaluate.py", *SELF], cwd=own, stdout=subprocess.PIPE,
                                stderr=subprocess.PIPE, text=True, start_new_session=True)
     for _ in range(600):
@@ -246,8 +371,7 @@ def alive(pid):
 
 def long_texts(folder):
     """Requests whose METEOR takes many seconds."""
-    (folder / "tokenizer.bin").write_bytes(struct.pack("<i", 6) + b"".join(
-        struct.pack("<fi", rank, 6) + b" w%04d" % rank for rank in range(8000)))
+    write_tokenizer(folder, [b" w%04d" % rank for rank in range(8000)])
     (folder / "references.txt").write_text((" ".join(map(str, range(4000))) + "\n") * 20)
     (folder / "output.txt").write_text((" ".join(map(str, range(4000, 8000))) + "\n") * 20)
     return subprocess.Popen([sys.executable, ROOT / "tools/evaluate.py", "output.txt", "references.txt", "-z", "tokenizer.bin"],
@@ -255,10 +379,19 @@ def long_texts(folder):
 
 
 def workers_of(pid):
-    """The processes that it has started, once there are any."""
+    """The processes that compare, once there are any: copies of itself that stay."""
+    def is_copy(child):
+        try:
+            return b"evaluate.py" in Path(f"/proc/{child}/cmdline").read_bytes()
+        except OSError:
+            return False
+
+    before = set()
     for _ in range(600):
-        if found := Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+        found = {child for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split() if is_copy(child)}
+        if found & before:
             return list(map(int, found))
+        before = found
         time.sleep(0.05)
     raise AssertionError("no workers")
 
@@ -293,7 +426,7 @@ class BERTScorer:
         self.layers, self._tokenizer = num_layers, types.SimpleNamespace(model_max_length=10**30)
 
     def score(self, submissions, references):
-        if submissions[0] == "":
+        if submissions[0] == " cat":
             raise OverflowError("too\\nbig")
         return 0, 0, types.SimpleNamespace(tolist=lambda: [self.layers + self._tokenizer.model_max_length] * len(references))
 """
@@ -310,8 +443,8 @@ def test_what_bert_score_is_asked(folder, kind, length, monkeypatch):
     arguments = ["output.txt", "references.txt", "-z", "tokenizer.bin", "--bert-model", "bert", "--json", "out.json"]
     done = run(folder, *arguments)
     assert done.returncode == 0, done.stderr
-    assert [request["bert"] for request in json.loads((folder / "out.json").read_text())["requests"]] == [1000 + length] * 3
-    (folder / "output.txt").write_text("\n" * 3)
+    assert [request["bert"] for request in json.loads((folder / "out.json").read_text())["requests"]] == [1, 1000 + length, 0]
+    (folder / "output.txt").write_text("1\n" * 3)
     done = run(folder, *arguments)
     assert (done.returncode, done.stderr) == (2, "error: bert: BERTScore fails with this model: too\n")
 

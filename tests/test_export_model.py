@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import called
 
 ROOT = Path(__file__).resolve().parent.parent
 ml_dtypes = pytest.importorskip("ml_dtypes")
@@ -35,6 +36,15 @@ OPENAI_CONFIG = {"vocab_size": V, "hidden_size": H, "num_experts": E, "experts_p
                  "rope_scaling_factor": 32.0, "sliding_window": 128, "swiglu_limit": 7.0}
 
 
+def expanded(blocks, scales):
+    """MXFP4 in FP32."""
+    values = np.empty((*scales.shape, 32), np.float32)
+    for low in (0, 1):  # the low half of a byte comes first
+        values[..., low::2] = np.array(FP4, np.float32)[blocks >> 4 if low else blocks & 15]
+    values = (values * 2.0 ** (scales.astype(np.float64) - 127)[..., None]).astype(np.float32)
+    return values.reshape(*scales.shape[:-1], scales.shape[-1] * 32)
+
+
 class Weights:
     """A random model: what is not an expert is exact in BF16, experts are MXFP4's blocks, scales and their values."""
 
@@ -47,11 +57,7 @@ class Weights:
         def mxfp4(d, n):
             blocks = random.integers(0, 256, (E, d, n // 32, 16), dtype=np.uint8)
             scales = random.integers(110, 130, (E, d, n // 32), dtype=np.uint8)
-            values = np.empty((E, d, n // 32, 32), np.float32)
-            for low in (0, 1):  # the low half of a byte comes first
-                values[..., low::2] = np.array(FP4, np.float32)[blocks >> 4 if low else blocks & 15]
-            return blocks, scales, (values * 2.0 ** (scales.astype(np.float64) - 127)[..., None]).astype(
-                np.float32).reshape(E, d, n)
+            return blocks, scales, expanded(blocks, scales)
 
         self.embedding, self.unembedding, self.norm = bf16(V, H), bf16(V, H), bf16(H)
         self.layers = [dict(rms_attn=bf16(H), rms_ffn=bf16(H), q=bf16(A, H), k=bf16(KV, H), v=bf16(KV, H), bq=bf16(A),
@@ -131,6 +137,9 @@ def write(folder, tensors, config, files=1):
 
 
 def run(*arguments, **options):
+    """The tool as a process of its own if that has options, else called in this one, which is quicker."""
+    if not options:
+        return called(export_model.main, *arguments)
     return subprocess.run([sys.executable, ROOT / "tools" / "export_model.py", *map(str, arguments)], capture_output=True,
                           text=True, **options)
 
@@ -151,6 +160,7 @@ LAYOUTS = {
     "hugging-face-mxfp4": lambda w: (w.hugging_face(), HF_CONFIG),
     "hugging-face-mxfp4-fused": lambda w: (w.hugging_face(fused=True), HF_CONFIG),
     "hugging-face-bf16": lambda w: (w.hugging_face(packed=False), HF_CONFIG),
+    "hugging-face-fp16": lambda w: (w.hugging_face(packed=False, dtype=np.float16), HF_CONFIG),
     "hugging-face-fp32": lambda w: (w.hugging_face(packed=False, dtype=np.float32), HF_CONFIG),
 }
 
@@ -223,6 +233,11 @@ def with_setting(name, value):
     return change
 
 
+def put(tensors, name, index, value):
+    tensors[name] = tensors[name].copy()
+    tensors[name][index] = value
+
+
 FAULTS = {
     "missing tensor": (without("block.1.attn.sinks"), "block.1.attn.sinks"),
     "missing scales": (without("block.2.mlp.mlp2_weight.scales"), "block.2.mlp.mlp2_weight.scales"),
@@ -232,7 +247,8 @@ FAULTS = {
     "wrong dtype": (with_tensor("norm.scale", np.zeros(H, np.int32)), "norm.scale is I32"),
     "experts that are no bytes": (with_tensor("block.0.mlp.mlp1_weight.blocks",
                                               np.zeros((E, 2 * I, H // 32, 16), np.float32)), "is F32, not U8"),
-    "scale of NaN": (with_tensor("block.0.mlp.mlp1_weight.scales", np.full((E, 2 * I, H // 32), 255, np.uint8)), "255"),
+    "scale of NaN": (lambda tensors, config: put(tensors, "block.1.mlp.mlp1_weight.scales", (2, 5, 1), 255),
+                     "block.1.mlp.mlp1_weight.scales[2, 5, 1] is 255"),
     "no hidden size": (with_setting("hidden_size", None), "no hidden_size"),
     "hidden size of another model": (with_setting("hidden_size", 32), "embedding.weight has shape"),
     "text for a number": (with_setting("vocab_size", "50"), "vocab_size"),
@@ -240,8 +256,19 @@ FAULTS = {
     "another epsilon": (with_setting("rms_norm_eps", 1e-6), "rms_norm_eps"),
     "rotation that is truncated": (with_setting("rope_scaling", {"truncate": True}), "rope_scaling.truncate"),
     "rotation that transformers truncates": (with_setting("rope_scaling", {"factor": 32}), "truncate"),
-    "rotation with its own factor": (with_setting("rope_scaling", {"truncate": False, "attention_factor": 1.2}),
-                                     "attention_factor"),
+    "rotation that is a name": (with_setting("rope_scaling", "yarn"), "rope_scaling is 'yarn'"),
+    "rotation of another type": (with_setting("rope_scaling", {"truncate": False, "type": "linear"}), "rope_scaling.type"),
+    "a factor that is no number": (with_setting("rope_scaling", {"truncate": False, "attention_factor": "1.3"}), "attention_factor"),
+    "a limit of the context alone": (lambda tensors, config: config.update(
+        max_position_embeddings=131072, initial_context_length=None), "no rope_parameters.original_max_position_embeddings"),
+    "tied by a word": (with_setting("tie_word_embeddings", "yes"), "tie_word_embeddings is 'yes'"),
+    "no unembedding": (without("unembedding.weight"), "no tensor unembedding.weight"),
+    "line ends in a name": (with_tensor("norm\nscale\x1b[2J", np.zeros(3, np.float32)), r"norm\nscale\x1b[2J"),
+    "bitsandbytes": (with_setting("quantization_config", {"quant_method": "bitsandbytes", "load_in_4bit": True}), "that of bitsandbytes"),
+    "older bitsandbytes": (with_setting("quantization_config", {"load_in_8bit": True}), "that of bitsandbytes"),
+    "FP8": (with_setting("quantization_config", {"quant_method": "fp8", "activation_scheme": "dynamic"}), "that of fp8"),
+    "compressed tensors": (with_setting("compression_config", {"quant_method": "compressed-tensors"}), "compressed-tensors"),
+    "a quantisation without a name": (with_setting("quantization_config", [4]), "quantization_config is [4]"),
     "a number past FP32": (with_setting("rope_theta", 1e39), "rope_theta"),
     "no number": (with_setting("rope_theta", float("nan")), "rope_theta"),
     "infinitely many layers": (with_setting("num_hidden_layers", float("inf")), "num_hidden_layers"),
@@ -258,6 +285,98 @@ def test_faults(fault, weights, tmp_path):
     config = dict(config)
     change(tensors, config)
     check_fault(write(tmp_path / "snapshot", tensors, config), tmp_path / "model.bin", expected)
+
+
+# Where a number is none, in each form that an export reads: layout, tensor, index, value, as it is named.
+NO_NUMBERS = [
+    ("hugging-face-fp16", "model.layers.1.mlp.experts.down_proj", (3, 31, 63), np.inf, "inf"),
+    ("hugging-face-bf16", "model.layers.2.mlp.experts.gate_up_proj", (2, 0, 5), -np.inf, "-inf"),
+    ("hugging-face-fp32", "model.layers.0.self_attn.k_proj.weight", (31, 63), np.nan, "nan"),
+    ("hugging-face-mxfp4", "model.norm.weight", (0,), -np.nan, "nan"),
+    ("openai", "embedding.weight", (49, 63), np.nan, "nan"),
+    ("openai", "block.2.mlp.gate.bias", (1,), -np.inf, "-inf"),
+    ("openai", "block.1.attn.sinks", (5,), np.inf, "inf"),
+    ("hugging-face-fp16", "model.layers.2.self_attn.sinks", (0,), -np.nan, "nan"),
+]
+
+
+@pytest.mark.parametrize("layout, name, index, value, said", NO_NUMBERS)
+def test_a_number_that_is_none(layout, name, index, value, said, weights, tmp_path):
+    """Tensor and index are named, as they are in the snapshot, and a model that was there stays."""
+    tensors, config = LAYOUTS[layout](weights)
+    put(tensors, name, index, value)
+    folder, output = write(tmp_path / "snapshot", tensors, config), tmp_path / "model.bin"
+    check_fault(folder, output, f"{name}[{', '.join(map(str, index))}] is {said},")
+    output.write_bytes(b"as before")
+    assert run(folder, "-o", output).returncode == 1
+    assert output.read_bytes() == b"as before" and [path.name for path in tmp_path.glob("model.bin*")] == ["model.bin"]
+
+
+@pytest.mark.parametrize("dtype, none, largest", [
+    ("F16", [0x7C00, 0xFC00, 0x7C01, 0xFE00, 0xFFFF, 0x7FFF], [0x7BFF, 0xFBFF, 0x8000, 1]),
+    ("BF16", [0x7F80, 0xFF80, 0x7F81, 0xFFC0, 0xFFFF, 0x7FFF], [0x7F7F, 0xFF7F, 0x8000, 1]),
+    ("F32", [0x7F800000, 0xFF800000, 0x7F800001, 0xFFC00000, 0xFFFFFFFF], [0x7F7FFFFF, 0xFF7FFFFF, 0x80000000, 1])])
+def test_every_kind_of_no_number_is_found(dtype, none, largest, tmp_path):
+    bits, path = np.uint32 if dtype == "F32" else np.uint16, tmp_path / "values"
+
+    def floats(values, first=0, count=None, masks=False):
+        np.array(values, bits).tofile(path)
+        with open(path, "rb", buffering=0) as file:
+            tensor = export_model.Tensor("t", path, file, dtype, (len(values) // 4, 4), 0, 0)
+            return tensor.floats(first, count or len(values), masks)
+
+    assert floats(largest * 2).view(bits).tolist() == largest * 2
+    for value in none:
+        with pytest.raises(export_model.Fault, match=r"t\[1, 2\] is -?(inf|nan)"):
+            floats([*largest, 0, 0, value, 0, *largest], first=3, count=4)
+    assert floats([0, none[1], 0, 0], masks=True).tolist()[1] != 0  # minus infinity
+    for value in {*none} - {none[1]}:
+        with pytest.raises(export_model.Fault):
+            floats([none[1], 0, value, 0], masks=True)
+
+
+@pytest.mark.parametrize("layout, name", [("openai", "block.{}.attn.sinks"), ("hugging-face-fp16", "model.layers.{}.self_attn.sinks")])
+def test_a_sink_of_minus_infinity_takes_no_share(layout, name, weights, tmp_path):
+    tensors, config = LAYOUTS[layout](weights)
+    for layer in range(L):
+        put(tensors, name.format(layer), slice(None), -np.inf)
+    data, _ = export(write(tmp_path / "snapshot", tensors, config), tmp_path / "model.bin")
+    same = np.frombuffer(data, np.float32) == np.frombuffer(weights.model(), np.float32)
+    assert np.isneginf(np.frombuffer(data, np.float32)[~same]).all() and (~same).sum() == L * HEADS
+
+
+ATTENTION_FACTOR = 0.1 * np.log(32) + 1
+ROPE = {"factor": 32, "truncate": False}
+SETTINGS = {  # that say what the model is, in other words
+    "a factor that is the model's": {"rope_scaling": {**ROPE, "attention_factor": ATTENTION_FACTOR}},
+    "the same in seven digits": {"rope_scaling": {**ROPE, "attention_factor": 1.346574}},
+    "computed, with half of what overrides it": {"rope_scaling": {**ROPE, "mscale": 1.0, "mscale_all_dim": 0}},
+    "computed, of two that come to the same": {"rope_scaling": {**ROPE, "mscale": 1.0, "mscale_all_dim": 1e-9}},
+    "given, so not computed": {"rope_scaling": {**ROPE, "attention_factor": ATTENTION_FACTOR, "mscale": 1, "mscale_all_dim": 1}},
+    "transformers' name of the kind": {"rope_scaling": {**ROPE, "rope_type": "yarn", "type": "yarn"}},
+    "positions beside the context": {"max_position_embeddings": 131072},
+    "fewer positions than it could": {"max_position_embeddings": 8192},
+    "positions and context, so a factor": {"max_position_embeddings": 131072, "rope_scaling": {**ROPE, "factor": None}},
+    "quantised as read": {"quantization_config": {"quant_method": "mxfp4"}},
+    "untied": {"tie_word_embeddings": False},
+}
+
+
+@pytest.mark.parametrize("settings", SETTINGS)
+def test_settings_that_mean_the_model(settings, tmp_path):
+    assert header_of(SETTINGS[settings], tmp_path) == header_of({}, tmp_path)
+
+
+@pytest.mark.parametrize("changed", [{"attention_factor": 1.0}, {"attention_factor": 1.3466}, {"mscale": 1, "mscale_all_dim": 1},
+                                     {"factor": 16, "attention_factor": ATTENTION_FACTOR}, {"mscale": 0.5, "mscale_all_dim": 1e-9}])
+def test_another_attention_factor(changed, tmp_path):
+    with pytest.raises(export_model.Fault, match="the rotation's " + next(name for name in changed if name != "factor")):
+        header_of({"rope_scaling": {**ROPE, **changed}}, tmp_path)
+
+
+def header_of(settings, folder):
+    (folder / "config.json").write_text(json.dumps({**HF_CONFIG, **settings}))
+    return export_model.Config.read(folder, None).header()
 
 
 def check_fault(snapshot, output, *expected):
@@ -280,6 +399,8 @@ def test_damaged_files(weights, tmp_path):
     check_fault(folder, output, second.name)
     second.unlink()
     check_fault(folder, output, second.name, "not there")
+    second.symlink_to("../blobs/123")  # as in the cache of Hugging Face
+    check_fault(folder, output, second.name, "not there")
     (folder / "model.safetensors.index.json").write_text("{}")
     check_fault(folder, output, "index")
     (folder / "config.json").write_text("{")
@@ -292,8 +413,110 @@ def test_damaged_files(weights, tmp_path):
 def test_the_same_tensor_twice(weights, tmp_path):
     tensors, config = LAYOUTS["openai"](weights)
     folder = write(tmp_path / "snapshot", tensors, config)
-    safetensors_numpy.save_file({"norm.scale": tensors["norm.scale"]}, folder / "more.safetensors")
+    safetensors_numpy.save_file({"norm.scale": tensors["norm.scale"]}, folder / "model-more.safetensors")
     check_fault(folder, tmp_path / "model.bin", "norm.scale", "too")
+
+
+def test_tensors_of_the_file_that_the_index_names(weights, tmp_path):
+    """Old copies in another shard, a shard of before, an adapter, what another program reads: none is the model."""
+    tensors, config = LAYOUTS["openai"](weights)
+    folder = write(tmp_path / "snapshot", tensors, config, files=3)
+    where = json.loads((folder / "model.safetensors.index.json").read_text())["weight_map"]
+    first, second = (f"model-0000{i}-of-00003.safetensors" for i in (1, 2))
+    stale = {name: np.zeros_like(tensors[name]) for name in where if where[name] == first}
+    safetensors_numpy.save_file({**stale, **{name: tensors[name] for name in where if where[name] == second}}, folder / second)
+    for name in ("adapter_model", "consolidated", "model-00001-of-00002"):
+        safetensors_numpy.save_file({"norm.scale": np.zeros(H, np.float32), "lora": np.zeros(3, np.float32)},
+                                    folder / f"{name}.safetensors")
+    done = run(folder, "-o", tmp_path / "model.bin")
+    assert done.returncode == 0 and (tmp_path / "model.bin").read_bytes() == weights.model(), done.stderr
+    assert done.stderr.startswith("note: left out") and done.stderr.count("\n") == 1
+    for text in ("adapter_model.safetensors", "consolidated.safetensors", "model-00001-of-00002.safetensors",
+                 f"{min(stale)} and {len(stale) - 1} more of {second}"):
+        assert text in done.stderr
+
+
+def test_helper_files_without_an_index(weights, tmp_path):
+    folder = write(tmp_path / "snapshot", *LAYOUTS["openai"](weights))
+    safetensors_numpy.save_file({"norm.scale": np.zeros(H, np.float32)}, folder / "adapter_model.safetensors")
+    done = run(folder, "-o", tmp_path / "model.bin")
+    assert (tmp_path / "model.bin").read_bytes() == weights.model()
+    assert "left out" in done.stderr and "adapter_model.safetensors" in done.stderr
+    (tmp_path / "model.bin").unlink()
+    (tmp_path / "model.bin.sha256").unlink()
+    (folder / "model.safetensors").unlink()
+    check_fault(folder, tmp_path / "model.bin", "no model*.safetensors but adapter_model.safetensors")
+
+
+def change_a_value(tensors):
+    put(tensors, "block.1.attn.sinks", 3, 0.5)
+
+
+@pytest.mark.parametrize("change, named", [
+    (lambda tensors: None, None), (change_a_value, "block.1.attn.sinks"),
+    (lambda tensors: tensors.pop("norm.scale"), "norm.scale"),
+    (lambda tensors: tensors.update({"more": np.zeros(3, np.float32)}), "more"),
+    (lambda tensors: tensors.update({"norm.scale": tensors["norm.scale"].view(np.float16)}), "norm.scale"),
+    (lambda tensors: tensors.update({"norm.scale": tensors["norm.scale"].reshape(2, H // 2)}), "norm.scale"),
+], ids=["same", "value", "fewer", "more", "type", "shape"])
+def test_a_single_file_and_an_index(change, named, weights, tmp_path):
+    """Others read the single file, or the index: they must be one model, whose files the index then names."""
+    tensors, config = LAYOUTS["openai"](weights)
+    folder = write(tmp_path / "snapshot", tensors, config, files=2)
+    change(tensors)
+    safetensors_numpy.save_file(tensors, folder / "model.safetensors")
+    if named:
+        return check_fault(folder, tmp_path / "model.bin", "model.safetensors.index.json names", f"{named} is not as in")
+    done = run(folder, "-o", tmp_path / "model.bin")
+    assert (tmp_path / "model.bin").read_bytes() == weights.model()
+    assert done.stderr == "note: left out, as model.safetensors.index.json takes the model from elsewhere: model.safetensors\n"
+
+
+def test_an_index_that_the_files_do_not_follow(weights, tmp_path):
+    tensors, config = LAYOUTS["openai"](weights)
+    folder, output = write(tmp_path / "snapshot", tensors, config, files=2), tmp_path / "model.bin"
+    index = folder / "model.safetensors.index.json"
+    where = json.loads(index.read_text())["weight_map"]
+
+    def refused(changed, *named):
+        index.write_text(json.dumps({"weight_map": {**where, **changed}}))
+        check_fault(folder, output, *named)
+
+    refused({"norm.scale": "model-00001-of-00030.safetensors"}, "model-00001-of-00030.safetensors: not there, though the index")
+    other = next(file for file in where.values() if file != where["norm.scale"])
+    refused({"norm.scale": other}, f"{other}: no tensor norm.scale")
+    for file in ("../snapshot/" + other, "", "..", "config.json", None, ["x"], "a\nb", other + "/", "x\0.safetensors", "x" * 300):
+        refused({"norm.scale": file}, "model.safetensors.index.json: not an index")
+    refused({"norm.scale": "x" * 300 + ".safetensors"}, "File name too long")
+    refused({"norm.scale": "\ud800.safetensors"}, r"\ud800.safetensors")
+    index.write_text(json.dumps({"weight_map": {name: where[name] for name in where if name != "norm.scale"}}))
+    said = run(folder, "-o", output).stderr.splitlines()
+    assert "left out" in said[0] and f"norm.scale of {where['norm.scale']}" in said[0] and "no tensor norm.scale" in said[1]
+    index.write_text(json.dumps({"weight_map": where}))
+    (folder / "model-old.safetensors.index.json").write_text(json.dumps({"weight_map": where}))
+    check_fault(folder, output, "model-old.safetensors.index.json", "is an index, too")
+    (folder / "model-old.safetensors.index.json").rename(folder / "adapter_model.safetensors.index.json")
+    assert export(folder, output)[0] == weights.model()
+
+
+@pytest.mark.parametrize("layout", ["openai", "hugging-face-mxfp4"])
+def test_tied_embeddings(layout, tmp_path):
+    """The one that is there is written twice; both may be there if they are the same."""
+    weights = Weights(2)
+    weights.unembedding = weights.embedding
+    tensors, config = LAYOUTS[layout](weights)
+    names = ("embedding.weight", "unembedding.weight") if layout == "openai" else ("model.embed_tokens.weight", "lm_head.weight")
+    config = {**config, "tie_word_embeddings": True}
+    for there in (names, names[:1], names[1:]):
+        left = {name: tensor for name, tensor in tensors.items() if name not in names or name in there}
+        assert export(write(tmp_path / "snapshot", left, config), tmp_path / "model.bin")[0] == weights.model()
+    (tmp_path / "model.bin").unlink()
+    (tmp_path / "model.bin.sha256").unlink()
+    put(tensors, names[1], (7, 9), 0.5)
+    check_fault(write(tmp_path / "snapshot", tensors, config), tmp_path / "model.bin", f"{names[1]} differs from {names[0]}")
+    del tensors[names[1]]
+    check_fault(write(tmp_path / "snapshot", tensors, {**config, "tie_word_embeddings": False}), tmp_path / "model.bin",
+                f"no tensor {names[1]}")
 
 
 def test_a_part_left_by_an_interrupted_export_is_replaced(weights, tmp_path):
@@ -448,7 +671,7 @@ def test_the_size_of_gpt_oss_20b_by_shapes_alone(tmp_path):
             "mlp.experts.gate_up_proj_scales": (32, 5760, 90), "mlp.experts.gate_up_proj_bias": (32, 5760),
             "mlp.experts.down_proj_blocks": (32, 2880, 90, 16), "mlp.experts.down_proj_scales": (32, 2880, 90),
             "mlp.experts.down_proj_bias": (32, 2880)}.items()})
-    tensors = {name: export_model.Tensor(name, Path("model.safetensors"), -1,
-                                         "U8" if name.endswith(("_blocks", "_scales")) else "BF16", shape, 0)
+    tensors = {name: export_model.Tensor(name, Path("model.safetensors"), None,
+                                         "U8" if name.endswith(("_blocks", "_scales")) else "BF16", shape, 0, 0)
                for name, shape in shapes.items()}
     assert 60 + 4 * sum(count for count, _ in export_model.plan_of(tensors, config)) == 83_659_028_796

@@ -6,6 +6,7 @@ import shutil
 import signal
 import struct
 import subprocess
+import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -359,6 +360,19 @@ def test_the_reference_names_it_at_the_first_step(getp, run, tiny, tmp_path, opt
     assert (done.returncode, done.stderr.decode()) == (1, f"error: position 0: {line}\n")
 
 
+def test_eval_does_not_call_such_outputs_equal(program, tiny, tmp_path):
+    """Zeros, as a program without the check would print."""
+    pytest.importorskip("tqdm")
+    model = with_values(tiny, tmp_path / "bad.bin", "rms_out_w", [np.nan])
+    (tmp_path / "zeros.txt").write_text("0 0 0 0\n")
+    done = subprocess.run([sys.executable, ROOT / "tools/evaluate.py", "--self", model, tmp_path / "zeros.txt", "-n", "4", "-z",
+                           tiny.tokenizer, "-i", request_file(tmp_path, ["q"]), "--program", program], capture_output=True,
+                          text=True, env=ONE_THREAD)
+    assert done.returncode == 2 and "fully equal" not in done.stdout
+    assert done.stderr == ("error: the CPU reference failed: error: request 1, position 0: the logits are not numbers, nor are all "
+                           "weights: rms_out_w, index 0 is NaN; export the model again\n")
+
+
 def test_chat_names_it(run, seven_m, tmp_path):
     model = with_values(seven_m, tmp_path / "bad.bin", "b_mlp2", [np.inf], 1, 2)
     for flags in [], ["--cpu"]:
@@ -448,6 +462,9 @@ def test_a_top_p_above_0_is_not_0(getp, tmp_path, topp):
     (["MODEL", "-m", "getp", "-i", "x"], ["-o"]),
     (["MODEL", "-m", "getp", "-o", "x"], ["-i"]),
     (["MODEL", "--gpu"], ["--gpu"]),
+    (["MODEL", "--reasoning"], ["--reasoning", "value"]),
+    (["MODEL", "--reasoning", ""], ["--reasoning", "low, medium and high"]),
+    (["MODEL", "--reasoning", "Low"], ["--reasoning", "Low"]),
 ])
 def test_bad_command_line(run, tiny, options, words):
     done = run(*[tiny.model if option == "MODEL" else option for option in options])
@@ -462,7 +479,7 @@ def test_help(run):
     assert done.returncode == 0 and done.stderr == b""
     for flag in "tpsniozmy":
         assert f"  -{flag} <" in done.stdout.decode()
-    assert "  --cpu " in done.stdout.decode()
+    assert "  --cpu " in done.stdout.decode() and "  --reasoning <" in done.stdout.decode()
 
 
 # generate and chat -----------------------------------------------------------------------------------------------------
@@ -486,7 +503,8 @@ def test_generate(run, tiny, options):
 
 def test_generate_uses_one_device(run, tiny):
     environment = {**os.environ, "GETP_HOST_DEVICES": "3"}
-    for variables, used in [({}, ["0"]), ({"HIP_DEVICE_ID": "2"}, ["2"])]:
+    for variables, used in [({}, ["0"]), ({"HIP_DEVICE_ID": "2"}, ["2"]), ({"HIP_DEVICE_ID": "1,2"}, ["1"]),
+                            ({"GETP_HOST_MEMORY": "1M,8G"}, ["0", "1"])]:  # 0 is too small
         done = run(tiny.model, "-z", tiny.tokenizer, "-i", "the", "-n", "4", env={**environment, **variables})
         assert done.returncode == 0 and re.findall(r"^device (\d): ", done.stderr.decode(), re.MULTILINE) == used
 
@@ -504,7 +522,8 @@ def test_chat(run, tiny, seven_m):
     chat = [seven_m.model, "-z", seven_m.tokenizer, "-m", "chat"]
     done = run(*chat, "--cpu", input=b"")
     assert (done.returncode, done.stdout, done.stderr) == (0, b"User: \n", b"")
-    for options in ["-n", "60"], ["-n", "40", "-y", "Speak of <|end|> only."], ["-n", "1"]:
+    for options in (["-n", "60"], ["-n", "40", "-y", "Speak of <|end|> only.", "--reasoning", "high"], ["-n", "1"],
+                    ["--reasoning", "low", "-n", "8", "-y", ""]):
         done = run(*chat, *options, input=b"hi " * 5 + b"\r\n")
         assert done.returncode == 0
         assert done.stdout.startswith(b"User: Assistant: ")
@@ -521,20 +540,23 @@ def read_vocabulary(path):
     return vocabulary
 
 
-def test_chat_on_the_device_says_what_it_says_on_the_cpu(run, seven_m, tmp_path):
-    """A model in which each token has one successor: an analysis, which the history drops, then the answer."""
-    vocabulary = read_vocabulary(seven_m.tokenizer)
-    special = {name: vocabulary.index(b"<|%s|>" % name.encode()) for name in ("start", "channel", "message", "end", "return")}
-    letters = [vocabulary.index(letter) for letter in (b"A", b"B", b"C", b"D", b"E")]  # none is of "assistant"
-    a, b, c, d, e = letters
+def test_chat_on_the_device_says_what_it_says_on_the_cpu(run, tiny, tmp_path):
+    """A model in which each token has one successor: a message, then a header alone, which the history leaves out."""
+    vocabulary = read_vocabulary(tiny.tokenizer)
+    names = "start", "channel", "message", "end", "return", "call", "endoftext"
+    special = {name: len(vocabulary) - 1 - i for i, name in enumerate(names)}  # in the place of merges
+    for name, token in special.items():
+        vocabulary[token] = b"<|%s|>" % name.encode()
+    records = [struct.pack("<fi", i if i not in special.values() else -1e30, len(text)) + text for i, text in enumerate(vocabulary)]
+    (tmp_path / "tokenizer.bin").write_bytes(struct.pack("<i", 64) + b"".join(records))
+    a, b, c, d, e = (vocabulary.index(letter) for letter in (b"A", b"B", b"C", b"D", b"E"))  # none is of "assistant"
     successors = {special["channel"]: a, a: special["message"], special["message"]: b, b: special["end"],
                   special["end"]: special["start"], special["start"]: c, c: d, d: e, e: special["return"]}
-    model = tmp_path / "model.bin"
-    shutil.copy(seven_m.model, model)
+    model, vocab, hidden = tmp_path / "model.bin", len(vocabulary), 32
+    shape = dict(hidden_dim=hidden, n_experts=1, experts_per_token=1, intermediate_dim=32, n_layers=1, n_attn_heads=1, n_kv_heads=1)
+    model.write_bytes(header(**shape, seq_len=1024) + bytes(4 * ((2 * vocab + 3) * hidden + 7 * 32 * 33 + 34)))
     values = np.memmap(model, np.float32, "r+", offset=60)
-    layers, vocab, hidden = 2, 201088, 32
-    values[:] = 0
-    values[2 * vocab * hidden:][:(2 * layers + 1) * hidden] = 1  # norms
+    values[2 * vocab * hidden:][:3 * hidden] = 1  # norms
     embedding, unembedding = values[:2 * vocab * hidden].reshape(2, vocab, hidden)
     embedding[:, 0] = 1  # all other tokens lead to <|channel|>
     unembedding[special["channel"], 0] = 1
@@ -542,9 +564,9 @@ def test_chat_on_the_device_says_what_it_says_on_the_cpu(run, seven_m, tmp_path)
         embedding[token] = np.eye(hidden)[i]
         unembedding[successor, i] = 1
     values.flush()
-    chat = [model, "-z", seven_m.tokenizer, "-m", "chat", "-n", "200", "-y", ""]  # no system prompt: it takes its time
+    chat = [model, "-z", tmp_path / "tokenizer.bin", "-m", "chat"]
     done, cpu = run(*chat, input=b"hi\nho\n"), run(*chat, "--cpu", input=b"hi\nho\n")
-    assert done.returncode == cpu.returncode == 0
+    assert done.returncode == cpu.returncode == 0, done.stderr
     assert done.stdout == cpu.stdout == b"User: Assistant: [A] B\n\nUser: Assistant: [A] B\n\nUser: \n"
     assert b"device 0: " in done.stderr and cpu.stderr == b""
 

@@ -174,6 +174,39 @@ def test_batch_size_and_devices_change_nothing(programs, tiny, tmp_path, batch, 
         assert devices(done) == list(range(count))
 
 
+@pytest.mark.skipif(ON_GPU, reason="the host back end's memory can be set")
+@pytest.mark.parametrize("environment, used, left_out", [
+    ({"GETP_HOST_MEMORY": "8G,64M,8G"}, [0, 2], [1]),  # an integrated GPU beside cards
+    ({"GETP_HOST_MEMORY": "64M,8G"}, [1, 2], [0]),
+    ({"GETP_HOST_MEMORY": "8G,64M", "HIP_DEVICE_ID": "2,0"}, [0], [2]),
+    ({"GETP_HOST_MEMORY": "1M,8G", "GETP_MEMORY": "4G"}, [1, 2], [0]),  # says too much: what was allocated is freed
+    ({"HIP_DEVICE_ID": " 2, 0"}, [2, 0], []),
+])
+def test_a_device_that_is_too_small_is_left_out(programs, tiny, tmp_path, environment, used, left_out):
+    _, done = assert_same(programs, tiny, tmp_path, 8, "-n", 48, environment={"GETP_HOST_DEVICES": "3", **environment})
+    assert re.findall(r"^warning: device (\d) is left out: ", done.stderr, re.M) == [str(id) for id in left_out]
+    assert [id for id in devices(done) if id not in left_out] == used
+
+
+@pytest.mark.skipif(ON_GPU, reason="the host back end's memory can be set")
+def test_only_when_nothing_fits_does_a_run_end(programs, tiny, tmp_path):
+    call = [programs[0], tiny.model, "-z", tiny.tokenizer, "-m", "getp", "-i", first_prompts(tmp_path, 2), "-o",
+            tmp_path / "out.txt", "-n", "24"]
+
+    def run(**variables):
+        return subprocess.run(call, capture_output=True, text=True, env={**os.environ, "GETP_HOST_DEVICES": "2", **variables})
+
+    done = run(GETP_HOST_MEMORY="1M,2M")
+    assert done.returncode == 1 and "weights loaded" not in done.stderr
+    assert re.search(r"^warning: device 0 is left out: the model needs .* but device 0 .* has 0.001 GB free", done.stderr, re.M)
+    assert re.search(r"\nerror: the model needs 0.\d+ GB but device 1 .* has 0.002 GB free.*GETP_MEMORY.*\n$", done.stderr)
+    for variables, said in [({"GETP_MEMORY": "lots"}, "GETP_MEMORY=lots: expected a number of bytes"),
+                            ({"GETP_BATCH": "0"}, "GETP_BATCH=0: expected how many requests"),
+                            ({"HIP_DEVICE_ID": "0,2"}, "HIP_DEVICE_ID=0,2 names no device")]:
+        done = run(**variables)  # what no device is at fault for is said once
+        assert done.returncode == 1 and done.stderr.startswith(f"error: {said}") and done.stderr.count("\n") == 1
+
+
 @pytest.mark.parametrize("requests", [1, 2, 5])
 def test_few_requests_for_many_devices(programs, tiny, tmp_path, requests):
     assert_same(programs, tiny, tmp_path, requests, "-n", 64, environment={"GETP_HOST_DEVICES": "4"})

@@ -21,6 +21,13 @@ def run_sh(*arguments, script=ROOT / "run.sh", **options):
     return subprocess.run([script, *map(str, arguments)], capture_output=True, text=True, errors="replace", **options)
 
 
+def copy_front_door(folder):
+    """run.sh and what it calls for every command."""
+    (folder / "tools").mkdir()
+    shutil.copy(ROOT / "run.sh", folder)
+    shutil.copy(ROOT / "tools/gpu.sh", folder / "tools")
+
+
 def refused(done, message):
     assert done.returncode == 1 and done.stdout == ""
     assert done.stderr.startswith("run.sh: ") and done.stderr.count("\n") == 1
@@ -87,7 +94,7 @@ def bare_machine(tmp_path):
     bin_folder, project = tmp_path / "bin", tmp_path / "project"
     bin_folder.mkdir()
     project.mkdir()
-    shutil.copy(ROOT / "run.sh", project)
+    copy_front_door(project)
     for tool in "bash dirname env nproc chmod touch".split():
         (bin_folder / tool).symlink_to(shutil.which(tool))
     log = tmp_path / "apt.log"
@@ -135,7 +142,7 @@ def project(tmp_path):
     """A copy of what install reads, so that a test may change it."""
     folder = tmp_path / "project"
     (folder / "getp-csrc").mkdir(parents=True)
-    shutil.copy(ROOT / "run.sh", folder)
+    copy_front_door(folder)
     (folder / "getp-csrc/getp_run.cpp").write_text("// ours\n")
     (folder / "hip/kernels").mkdir(parents=True)
     (folder / "hip/hip_utils.h").write_text("// utilities\n")
@@ -326,7 +333,7 @@ def small_suite(tmp_path_factory):
     """suite(*arguments, file=text ...) -> finished process, its last line; suite.built() -> the programs that are there"""
     folder = tmp_path_factory.mktemp("suite")
     (folder / "tests").mkdir()
-    shutil.copy(ROOT / "run.sh", folder)
+    copy_front_door(folder)
     for name in "suite.py", "count_results.py":
         shutil.copy(ROOT / "tests" / name, folder / "tests")
     (folder / "Makefile").write_text(SMALL_MAKEFILE)
@@ -603,6 +610,11 @@ def test_one_kernel_by_the_front_door(tiny, tmp_path):
     (tmp_path / "short.bin").write_bytes(b"1234")
     done = run_sh("bench", "--kernel=rope", tmp_path / "short.bin", env=environment)
     assert done.returncode == 1 and "less than its 60-byte header" in done.stderr
+    done = run_sh("bench", tmp_path / "short.bin", env=environment)
+    assert done.returncode == 1 and "less than its 60-byte header" in done.stderr
+    (tmp_path / "zeros.bin").write_bytes(bytes(1000))
+    done = run_sh("bench", tmp_path / "zeros.bin", env=environment)
+    assert done.returncode == 1 and "its header says vocab_size = 0" in done.stderr
 
 
 # ---- the demo itself
@@ -689,7 +701,8 @@ def test_two_evals_at_once(graded):
 @pytest.mark.parametrize("arguments, expected", [
     (["--self", "model.bin"], "one output"),
     (["--self", "model.bin", "absent.txt"], "absent.txt"),
-    (["--self", "model.bin", "short.txt"], "nothing is scored"),
+    (["--self", "model.bin", "short.txt", *BUILT], "nothing is scored"),
+    (["--self", "model.bin", "output.txt", *BUILT, "-i", "bad.txt"], "bad.txt: line 1 must be the number of requests"),
     (["--self", "absent.bin", "output.txt"], "absent.bin"),
     (["--self", "model.bin", "output.txt", "--thresholds", "absent.json"], "absent.json"),
     (["--self", "model.bin", "output.txt", "--json", "nowhere/out.json"], "nowhere"),
@@ -704,7 +717,8 @@ def test_two_evals_at_once(graded):
 def test_eval_says_what_is_wrong_before_the_reference(graded, arguments, expected):
     pytest.importorskip("nltk")
     (graded / "short.txt").write_text("1\n2\n")
-    done = evaluated(graded, *arguments, *(["-i", "input.txt"] if "--self" in arguments else []))
+    (graded / "bad.txt").write_text("eight\n")
+    done = evaluated(graded, *(["-i", "input.txt"] if "--self" in arguments else []), *arguments)
     assert done.returncode == 2 and expected in done.stderr and done.stderr.count("\n") == 1, done.stderr
 
 

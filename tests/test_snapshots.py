@@ -90,3 +90,19 @@ def test_layouts_of_one_model_are_one_file(tmp_path):
         (tmp_path / f"out-{len(files)}").mkdir()
         files.append(exported(snapshot, tmp_path / f"out-{len(files)}").read_bytes())
     assert files[0] == files[1] == files[2]
+
+
+def test_a_sink_of_minus_infinity_is_one_that_takes_no_share(print_logits, tmp_path):
+    """As is one of -1e30, to the last bit, in forward and forward_hip: so export accepts it."""
+    tensors, ids = load_file(GOLDEN / "fp32" / "model.safetensors"), json.loads((GOLDEN / "fp32" / "ids.json").read_text())
+    logits = []
+    for sink in (-1e30, -np.inf):
+        for name in tensors:
+            if name.endswith("sinks"):
+                tensors[name] = np.full_like(tensors[name], sink)
+        folder = tmp_path / str(sink)
+        (folder / "snapshot").mkdir(parents=True)
+        shutil.copy(GOLDEN / "fp32" / "config.json", folder / "snapshot")
+        save_file(tensors, folder / "snapshot" / "model.safetensors")
+        logits.append(logits_of(print_logits, exported(folder / "snapshot", folder), ids))
+    assert np.isfinite(logits[0]).all() and logits[0].tobytes() == logits[1].tobytes()

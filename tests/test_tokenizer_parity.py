@@ -6,6 +6,7 @@ import json
 import os
 import random
 import shutil
+import struct
 import subprocess
 import sys
 import time
@@ -13,11 +14,14 @@ import unicodedata
 from pathlib import Path
 
 import pytest
+from conftest import built
 
 tiktoken = pytest.importorskip("tiktoken", reason="needs the Python package tiktoken: pip install -r tools/requirements.txt")
 import regex  # comes with tiktoken
 
 ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "tools"))
+import export_tokenizer  # noqa: E402
 RANKS = Path(os.environ.get("GETP_VOCAB", ROOT / "../shared/vocab")) / "o200k_base.tiktoken"
 needs_ranks = pytest.mark.skipif(not RANKS.is_file(), reason=f"needs o200k_base.tiktoken in {RANKS.parent}: set GETP_VOCAB")
 TIKTOKEN_CACHE_NAME = "fb374d419588a4632f3f557e76b4b70aebbca790"  # how tiktoken's cache names that file
@@ -31,6 +35,7 @@ for character in CHARACTERS:
 SCRIPTS = [c for c in range(0x40, 0xFFC0, 0x40) if not 0xD7C0 <= c < 0xF900]
 SOURCES = [text for path in sorted(ROOT.glob("*.cpp")) + sorted(ROOT.glob("tools/*.py")) + [Path(__file__)]
            for text in [path.read_text()]]
+ORDINARY = [f"t{rank}".encode() for rank in range(199998)]
 SPECIALS = ["<|startoftext|>", "<|endoftext|>", "<|return|>", "<|start|>", "<|end|>", "<|message|>", "<|reserved_200013|>"]
 
 
@@ -243,20 +248,92 @@ def swap_two_tokens(tokenizer):
     vocabulary[first], vocabulary[second] = 1001, 1000
 
 
+def run_export(tmp_path, tokenizer, config=None):
+    (tmp_path / "tokenizer.json").write_text(json.dumps(tokenizer))
+    if config:
+        (tmp_path / "config.json").write_text(json.dumps(config))
+    return subprocess.run([sys.executable, ROOT / "tools/export_tokenizer.py", "--snapshot", ".", "-o", "t.bin"], cwd=tmp_path,
+                          capture_output=True, text=True)
+
+
+def rename(token, text):
+    return lambda tokenizer: tokenizer["added_tokens"][token - 199998].update(content=text)
+
+
+def add(token, text):
+    return lambda tokenizer: tokenizer["added_tokens"].append({"id": token, "content": text})
+
+
+@needs_ranks
+@pytest.mark.parametrize("size", [None, 200020, 201152])  # of the model, if config.json is there: as released, cut, grown
+def test_special_tokens_are_the_files(tokenizer_bin, tmp_path, size):
+    changed = {200013: "<|refusal|>", 200019: "<think>", **({201100: "\u601d\u8003"} if size == 201152 else {})}
+    tokenizer = tokenizer_json(RANKS.read_bytes())
+    rename(200013, "<|refusal|>")(tokenizer)
+    tokenizer["model"]["vocab"]["<|refusal|>"] = 200013  # some have special tokens there, too
+    for token in changed.keys() - {200013}:
+        add(token, changed[token])(tokenizer)
+    done = run_export(tmp_path, tokenizer, {"vocab_size": size} if size else None)
+    assert (done.returncode, done.stderr) == (0, "")
+    ours, expected = (records(path.read_bytes()) for path in (tmp_path / "t.bin", tokenizer_bin))
+    score = expected[-1][0]
+    expected += [(score, b"<|reserved_%d|>" % token) for token in range(len(expected), size or 0)]
+    for token, text in changed.items():
+        expected[token] = (score, text.encode())
+    assert ours == expected[:size]
+    assert all(f"{token} is {text}" in done.stdout for token, text in changed.items())
+
+    (tmp_path / "ids").write_text("200013 200019 200014\n")
+    done = subprocess.run([built("decode"), "-z", tmp_path / "t.bin", tmp_path / "ids"], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "<|refusal|><think><|reserved_200014|>\n")
+
+
+def records(data):
+    found, at = [], 4
+    while at < len(data):
+        score, length = struct.unpack_from("<fi", data, at)
+        found.append((score, data[at + 8:at + 8 + length]))
+        at += 8 + length
+    return found
+
+
+@pytest.mark.parametrize("added, changed", [
+    ({}, {}),
+    ({200018: "<|endofprompt|>"}, {}),  # its name in o200k_base: all sources give one file
+    ({199998: "<s>", 201087: "\u601d\u8003"}, {199998: "<s>", 201087: "\u601d\u8003"}),
+    ({200002: "<|end|>", 200007: "<|return|>"}, {200002: "<|end|>", 200007: "<|return|>"}),
+    ({5: "t5"}, {}),  # an ordinary token that is marked as added
+], ids=str)
+def test_special_texts(added, changed):
+    special = export_tokenizer.special_tokens("t.json", ORDINARY, {token: text.encode() for token, text in added.items()}, 201088)
+    assert list(special) == list(range(199998, 201088))
+    for token, text in special.items():
+        assert text.decode() == changed.get(token, export_tokenizer.special_text(token))
+
+
+@pytest.mark.parametrize("token, text, named", [
+    (201088, "<think>", "201088"), (5, "<think>", "5"), (-1, "<think>", "-1"), (-1, "t199997", "-1"),
+    (200019, "<|end|>", "200007 and 200019"), (200019, "<|reserved_200500|>", "200019 and 200500"),
+    (200019, "", "200019"), (200019, "x" * 65537, "200019"), (200019, "a\0b", "200019")])
+def test_special_texts_that_cannot_be(token, text, named):
+    with pytest.raises(SystemExit, match=f"error: t.json: .*{named}"):
+        export_tokenizer.special_tokens("t.json", ORDINARY, {token: text.encode()}, 201088)
+
+
 @needs_ranks
 @pytest.mark.parametrize("damage, named", [
     (lose_a_token, "token 1000 is missing"),
     (swap_two_tokens, "sha256"),
-    (lambda tokenizer: tokenizer["added_tokens"][0].update(content="<s>"), "199998"),
+    (add(200019, "<|end|>"), "200019"),
+    (add(200019, "\ud800"), "not a tokenizer.json"),
+    (lambda tokenizer: tokenizer["model"]["vocab"].update({"xyzzy": 200019}), "200019"),  # with a rank of its own
     (lambda tokenizer: tokenizer["model"]["vocab"].update({" plain space": 5}), "token 5"),
     (lambda tokenizer: tokenizer.pop("model"), "not a tokenizer.json"),
 ])
 def test_export_of_another_tokenizer(tmp_path, damage, named):
     tokenizer = tokenizer_json(RANKS.read_bytes())
     damage(tokenizer)
-    (tmp_path / "tokenizer.json").write_text(json.dumps(tokenizer))
-    done = subprocess.run([sys.executable, ROOT / "tools/export_tokenizer.py", "--snapshot", "tokenizer.json", "-o", "t.bin"],
-                          cwd=tmp_path, capture_output=True, text=True)
+    done = run_export(tmp_path, tokenizer)
     assert done.returncode == 1 and done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
     assert named in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["tokenizer.json"]
@@ -298,7 +375,8 @@ def test_unicode_classes_check_finds_a_wrong_class(tmp_path):
 
 
 def test_unicode_classes_table_is_what_the_tool_writes(tmp_path):
-    pytest.importorskip("unicodedata2")
+    if unicodedata.unidata_version != "16.0.0":  # the table's; Python 3.14's own
+        pytest.importorskip("unicodedata2")
     again = tmp_path / "again.inc"
     subprocess.run([sys.executable, ROOT / "tools/make_unicode_classes.py", "-o", again], check=True)
     assert again.read_text() == (ROOT / "unicode_classes.inc").read_text()

@@ -89,6 +89,8 @@ ready-test_amd_build: $(AMDSIM_RUNS)
 ready-test_amdsim: amdsim $(AMDSIM_RUNS) build/tests/run build/make_model
 ready-test_amdsim_faults: amdsim
 ready-test_getp_cli ready-test_greedy_tokens ready-test_fuzz: build/tests/run build/make_model
+ready-test_evaluate: build/tests/run decode
+ready-test_one_parser: build/tests/run build/make_model decode
 ready-test_parity_tool: build/parity build/make_model
 ready-test_run_sh: build/tests/run build/make_model build/bench decode
 ready-test_sanitizers: build/make_model

@@ -1,6 +1,9 @@
 // tokenizer.cpp: pre-tokenisation, merging, errors, time. The vocabularies are made here;
 // tests/test_tokenizer_parity.py compares the real one with tiktoken.
+#include "../fatal.hpp"
+#include "../terminal.hpp"
 #include "../tokenizer.hpp"
+#include "../utf8.hpp"
 
 #include <gtest/gtest.h>
 #include <unistd.h>
@@ -442,14 +445,83 @@ TEST(Special, TheNulByteIsNotItsText) {
 
 // ---- output ---------------------------------------------------------------------------------------------------------
 
-TEST(SafePrintf, LeavesOutControlCharactersOnly) {
+// Pieces of a text, each on its own or with others in one, and what of them reaches a terminal.
+TEST(TerminalText, WhatOfWhichPiecesIsShown) {
+  const std::vector<std::pair<std::vector<std::string>, std::string>> cases = {
+      {{"a\tb\r\n", "\x1b[31m\x07\x7f", " \u00e9\u4e2d\U0001f600"}, "a\tb\n[31m \u00e9\u4e2d\U0001f600"},
+      {{std::string("a\0b", 3), std::string(1, '\0')}, "ab"},
+      {{"\xc2\x9b"
+        "2J",
+        "x\xc2\x80\xc2\x9f\xc2\xa0y"},
+       "2Jx\u00a0y"},
+      {{"\xc2", "\x9b", "2J"}, "2J"},                                              // C1 over a border
+      {{"\xe4", "\xb8", "\xad", "\xf0\x9f", "\x98", "\x80"}, "\u4e2d\U0001f600"},  // characters over borders
+      {{"\u202a\u202b\u202c\u202d\u202e", "\u2066\u2067\u2068\u2069", "\xe2\x80", "\xae"}, ""},
+      {{"\u2029\u202f\u2065\u206a\u200e\u200f\u061c"}, "\u2029\u202f\u2065\u206a\u200e\u200f\u061c"},  // neighbours
+      {{"\x9b", "\x85", "\xff"}, "\uFFFD\uFFFD\uFFFD"},          // C1 as bytes are no UTF-8
+      {{"\xc2", std::string(1, '\0'), "\x9b"}, "\uFFFD\uFFFD"},  // a control within a character
+      {{"\xe2\x80", "\x1b", "\xae"}, "\uFFFD\uFFFD"},
+      {{"\xc3", "\xc3", "\xa9"}, "\uFFFD\u00e9"},
+      {{"\xe2\x82", "A"}, "\uFFFDA"},
+      {{"\xc0\x9b", "\xe0\x82\x9b", "\xf0\x80\x82\x9b"},
+       "\uFFFD\uFFFD\uFFFD\uFFFD\uFFFD\uFFFD\uFFFD\uFFFD\uFFFD"},  // overlong
+      {{"\xed\xa0\x80"}, "\uFFFD\uFFFD\uFFFD"},                    // a surrogate
+      {{"\xf4\x90\x80\x80"}, "\uFFFD\uFFFD\uFFFD\uFFFD"},          // above U+10FFFF
+      {{"a\xf0\x9f\x98"}, "a\uFFFD"},                              // the end of the text within a character
+      {{"a", "\xf0", "\x9f"}, "a\uFFFD"},
+      {{"a\xe4\n"}, "a\uFFFD\n"},
+      {{"", ""}, ""},
+  };
+  for (const auto &[pieces, shown] : cases) {
+    std::string text, printed;
+    TerminalText terminal;
+    for (const std::string &piece : pieces) {
+      text += piece;
+      printed += terminal.take(piece);
+    }
+    EXPECT_EQ(printed + terminal.take_last(""), shown) << testing::PrintToString(text);
+    EXPECT_EQ(TerminalText().take_last(text), shown) << "in one: " << testing::PrintToString(text);
+    std::string bytes;
+    for (const char byte : text) bytes += terminal.take({&byte, 1});
+    EXPECT_EQ(bytes + terminal.take_last(""), shown) << "byte by byte: " << testing::PrintToString(text);
+  }
+}
+
+// Whatever bytes come in whatever pieces: what is shown is UTF-8 without anything that is not for a terminal.
+TEST(TerminalText, IsCleanWhateverComes) {
+  std::mt19937 rng(11);
+  const std::vector<std::string> parts = {"\xc2",     "\x9b", "\xe2", "\x80", "\xae",
+                                          "\xe2\x81", "\xa6", "\x1b", "a",    "\u4e2d"};
+  for (int round = 0; round < 5000; round++) {
+    TerminalText terminal;
+    std::string shown;
+    for (size_t n = rng() % 12; n > 0; n--)
+      shown += terminal.take(rng() % 4 ? parts[rng() % parts.size()] : std::string(1, (char)rng()));
+    shown += terminal.take_last("");
+    for (size_t i = 0; i < shown.size();) {
+      const Utf8 next = read_utf8(shown.data() + i, shown.size() - i);
+      ASSERT_EQ(next.kind, Utf8::kCharacter) << testing::PrintToString(shown);
+      ASSERT_TRUE(is_for_terminal(next.code_point)) << testing::PrintToString(shown);
+      i += (size_t)next.length;
+    }
+  }
+}
+
+TEST(SafePrintf, PrintsPieceByPiece) {
   testing::internal::CaptureStdout();
   safe_printf(nullptr);
-  safe_printf("a\tb\r\n\x1b[31m\x07\x7f \u00e9\u4e2d\U0001f600");
-  for (const char *part : {"\xe4", "\xb8", "\xad"}) safe_printf(part);  // a character in three tokens
-  safe_printf("100%s");
+  for (const char *piece : {"100%s\x1b", "\xe4", "\xb8", "\xad", "\xc2", "\x9b", "\r", "\xe4", "\n"})
+    safe_printf(piece);
+  print_text({"a\0b", 3});
   fflush(stdout);
-  EXPECT_EQ(testing::internal::GetCapturedStdout(), "a\tb\r\n[31m \u00e9\u4e2d\U0001f600\u4e2d100%s");
+  EXPECT_EQ(testing::internal::GetCapturedStdout(), "100%s\u4e2d\uFFFD\nab");
+}
+
+TEST(Fatal, QuotesWithoutWhatATerminalObeys) {
+  EXPECT_EXIT(fatal("input \"%s\"",
+                    "\x1b]0;title\x07\r\xc2\x9b"
+                    "2J\u202e\xff"),
+              testing::ExitedWithCode(1), "^error: input \"\\]0;title2J\uFFFD\"\n$");
 }
 
 TEST(DecodePiece, RefusesIdsOutsideTheVocabulary) {

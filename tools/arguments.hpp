@@ -3,7 +3,7 @@
 
 #include <getopt.h>
 
-#include <charconv>
+#include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -12,6 +12,8 @@
 #include <utility>
 #include <vector>
 
+#include "../hip/whole_number.hpp"
+
 class Arguments;
 
 // An option's value or an operand, under the name that an error gives it.
@@ -19,7 +21,7 @@ struct Argument {
   const Arguments &all;
   std::string name, text;
 
-  // A whole number in decimal digits.
+  // A whole number within [low, high]; low is not negative.
   template <class T>
   T number(T low, T high) const;
 };
@@ -91,10 +93,8 @@ class Arguments {
 
 template <class T>
 T Argument::number(T low, T high) const {
-  T value = 0;
-  const char *begin = text.data(), *end = begin + text.size();
-  const auto [stopped, error] = std::from_chars(begin, end, value);
-  if (error != std::errc() || stopped != end || value < low || value > high)
+  uint64_t value = 0;
+  if (!getp_hip::read_number(text, (uint64_t)low, (uint64_t)high, value))
     all.refuse(name + " '" + text + "': expected a number from " + std::to_string(low) + " to " + std::to_string(high));
-  return value;
+  return (T)value;
 }

@@ -3,6 +3,7 @@
 //     [--json FILE]
 //   bench --kernel NAME [--rows N=1] [--form mxfp4|fp16] [MODEL|--shape SHAPE] [--position N] [--steps N=128] [--json FILE]
 //   bench --memory                                            the bytes that are free on the device
+//   bench --positions MODEL|--shape SHAPE                     how many its sequences have
 // For each batch size (0: as many requests as fit) runs `steps` decoding steps, all requests from the same position on,
 // each feeding the argmax of the step before; keys and values of earlier positions are drawn at random. Says the time
 // of a step, tokens a second, what share of the measured copy bandwidth the bytes make that a step must read, and the
@@ -56,11 +57,27 @@ double copy_bandwidth(size_t bytes, int copies) {
   return best;
 }
 
+struct Roomiest {
+  int id;
+  size_t free_bytes;
+};
+
+// Of the devices that can run the kernels, the one with the most free memory; it is then the current one.
+Roomiest use_roomiest_device() {
+  Roomiest most = {-1, 0};
+  gpu::use_devices(SIZE_MAX, [&](int id) {
+    gpu::current_card();
+    const size_t free_bytes = gpu::device_memory().free_bytes;
+    if (most.id < 0 || free_bytes > most.free_bytes) most = {id, free_bytes};
+  });
+  HIP_CHECK(hipSetDevice(most.id));
+  return most;
+}
+
 // By ten copies of at most 4 GB, but none of more than 10 ms: the host back end would copy for seconds.
 double copy_bandwidth() {
-  size_t free_bytes = 0, total = 0;
-  HIP_CHECK(hipMemGetInfo(&free_bytes, &total));
-  const size_t most = std::min<size_t>(size_t(4) << 30, free_bytes / 32), least = std::min<size_t>(64 << 20, most);
+  const size_t most = std::min<size_t>(size_t(4) << 30, gpu::device_memory().free_bytes / 32),
+               least = std::min<size_t>(64 << 20, most);
   const size_t in_10_ms = (size_t)(copy_bandwidth(least, 2) / 2 * 0.01);
   return copy_bandwidth(std::clamp(in_10_ms, least, most), 10);
 }
@@ -294,7 +311,7 @@ constexpr const char *kHelp =
     "usage: bench MODEL|--shape tiny|7m|20b|120b [--batch N,N,...=1] [--position N=0] [--steps N=128] [--kernels 0|1] "
     "[--cpu-steps N=0] [--json FILE], or bench --kernel NAME|help [--rows N=1] [--form mxfp4|fp16] [MODEL|--shape "
     "SHAPE] "
-    "[--position N] [--steps N=128] [--json FILE], or bench --memory";
+    "[--position N] [--steps N=128] [--json FILE], or bench --memory, or bench --positions MODEL|--shape SHAPE";
 
 struct Options : Arguments {
   std::string model, json, kernel;
@@ -303,7 +320,7 @@ struct Options : Arguments {
   std::optional<gpu::MatrixForm> form;
   std::vector<int> batches;
   int position = -1, steps = 128, kernels = 0, cpu_steps = 0, rows = 0;
-  bool memory = false;
+  bool memory = false, positions = false;
 
   Options(int argc, char **argv) : Arguments(kHelp) {
     constexpr int kMost = INT_MAX / 2;
@@ -329,7 +346,8 @@ struct Options : Arguments {
                                  {"rows", [&](const Argument &value) { rows = value.number(1, 32768); }},
                                  {"shape", &of_shape},
                                  {"form", take_form},
-                                 {"memory", &memory}});
+                                 {"memory", &memory},
+                                 {"positions", &positions}});
     if (operands.size() > 1) refuse("one model at a time, not also '" + operands[1] + "'");
     if (!operands.empty() && !of_shape.empty())
       refuse("--shape is instead of a model, not beside '" + operands[0] + "'");
@@ -486,8 +504,7 @@ void time_kernel(const Options &options) {
   const int terms = gpu::Device::wanted_terms();
   FILE *json = options.open_json();
 
-  const int device = gpu::pick_devices()[0];
-  HIP_CHECK(hipSetDevice(device));
+  const int device = use_roomiest_device().id;
   hipDeviceProp_t properties = {};
   HIP_CHECK(hipGetDeviceProperties(&properties, device));
   const double copy = copy_bandwidth();
@@ -531,10 +548,11 @@ void time_kernel(const Options &options) {
 int main(int argc, char **argv) {
   const Options options(argc, argv);
   if (options.memory) {
-    size_t free_bytes = 0, total = 0;
-    HIP_CHECK(hipSetDevice(gpu::pick_devices()[0]));
-    HIP_CHECK(hipMemGetInfo(&free_bytes, &total));
-    printf("%zu\n", free_bytes);
+    printf("%zu\n", use_roomiest_device().free_bytes);
+    return 0;
+  }
+  if (options.positions) {
+    printf("%d\n", options.shape ? options.shape->seq_len : read_shape(options.model).seq_len);
     return 0;
   }
   if (!options.kernel.empty()) {
@@ -551,8 +569,8 @@ int main(int argc, char **argv) {
   FILE *json = options.open_json();
 
   if (gpu::on_cpu()) fatal("GETP_CPU=1: there is no device to time; unset it");
-  HIP_CHECK(hipSetDevice(gpu::pick_devices()[0]));
-  const double copy = copy_bandwidth();  // before the model takes the memory
+  setenv("HIP_DEVICE_ID", std::to_string(use_roomiest_device().id).c_str(), 1);  // for warm_up
+  const double copy = copy_bandwidth();                                          // before the model takes the memory
   const auto start = std::chrono::steady_clock::now();
   if (options.shape)
     set_up_random(*options.shape);

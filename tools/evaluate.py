@@ -11,24 +11,30 @@ Exit code 1 if a mean misses its threshold, 2 on a fault.
   prefix         tokens before the first that differs, as a share of the reference's (1: all of them)
   equal          1 where the request is token for token the reference
   f1             F1 of the tokens as a bag (SQuAD's, on token ids)
-  meteor         METEOR of the texts' words by nltk: exact and stemmed matches, no synonyms; needs -z
+  meteor         METEOR of the texts' words by nltk: exact and stemmed matches, no synonyms; needs -z. Where words are written
+                 without spaces between them (Chinese, Japanese, Thai, Khmer, ...), each character counts as a word
   bert           BERTScore's F1 of the texts; needs -z, the package bert-score and a model's folder
   distinct-1, -2 different tokens, or pairs of neighbours, by all of the submission's
   repetition     share of the submission's 4-grams that were there before
   length         tokens of the submission by those of the reference
 
+Equal texts score best in all that compare, also two empty ones. An empty submission where the reference has tokens scores worst:
+0, a repetition of 1.
+
 Thresholds: a JSON object of lowest means, and highest as [lowest, highest]: {"equal": 0.99, "length": [0.9, 1.1]}.
 """
 
 import argparse
+import contextlib
 import ctypes
 import json
 import math
 import multiprocessing
 import os
+import re
+import shutil
 import signal
 import statistics
-import struct
 import subprocess
 import sys
 import tempfile
@@ -38,7 +44,7 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
-from files import Fault, json_object, output_file
+from files import Fault, json_object, output_file, whole
 
 ROOT = Path(__file__).resolve().parent.parent
 STOP_TOKENS = {199999, 200002}
@@ -46,46 +52,37 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def read_ids(path):
-    requests = []
+    """The ids of each request: numbers between blanks, a request a line, as decode.cpp takes them."""
     try:
-        with open(path, encoding="ascii") as file:
-            for number, line in enumerate(file, 1):
-                words = line.split()
-                if not all(word.isdigit() and len(word) < 10 for word in words):
-                    raise Fault(f"{path}: line {number}: not token ids; give the output file of run -m getp")
-                requests.append(array("i", map(int, words)))
+        content = Path(path).read_bytes()
     except OSError as error:
         raise Fault(f"{path}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise Fault(f"{path}: not token ids; give the output file of run -m getp") from None
-    if not requests:
+    if not content:
         raise Fault(f"{path}: no requests")
+    requests = []
+    for number, line in enumerate(content.removesuffix(b"\n").split(b"\n"), 1):
+        try:
+            if line.strip(b"0123456789 \t\r"):
+                raise ValueError
+            requests.append(array("i", map(int, line.split())))
+        except (ValueError, OverflowError):
+            raise Fault(f"{path}: line {number}: not token ids; give the output file of run -m getp") from None
     return requests
 
 
-def read_tokenizer(path):
-    """Bytes of each token of a tokenizer.bin (its format: tokenizer.hpp)."""
-    try:
-        data, tokens, at = Path(path).read_bytes(), [], 4
-        if len(data) < 12:
-            raise struct.error("cut off")
-        while at < len(data):
-            _, length = struct.unpack_from("<fi", data, at)
-            if not 0 <= length <= len(data) - at - 8:
-                raise struct.error("cut off")
-            tokens.append(data[at + 8:at + 8 + length])
-            at += 8 + length
-    except OSError as error:
-        raise Fault(f"{path}: {error.strerror}") from None
-    except struct.error:
-        raise Fault(f"{path}: cut off, or no tokenizer.bin") from None
-    return [b"\0" if token == b"<0x00>" else token for token in tokens]
+def texts_of(requests, tokenizer, path):
+    """The text of each request of the file at `path`, by ./run.sh decode, which builds what it needs."""
+    lines = "".join(" ".join(map(str, ids)) + "\n" for ids in requests)
+    done = subprocess.run([ROOT / "run.sh", "decode", "-x", "-z", tokenizer, "-"], input=lines, capture_output=True, text=True)
+    if done.returncode:
+        raise Fault((last_line(done.stderr) or f"decode: exit code {done.returncode}").replace("standard input", str(path), 1))
+    return [bytes.fromhex("".join(bytes_ for id_, bytes_ in zip(ids, line.split()) if id_ not in STOP_TOKENS)).decode("utf-8", "replace")
+            for ids, line in zip(requests, done.stdout.split("\n"))]
 
 
-def text_of(ids, tokens, place):
-    if ids and max(ids) >= len(tokens):
-        raise Fault(f"{place}: token id {max(ids)} is above {len(tokens) - 1}, the last of this tokenizer")
-    return b"".join(tokens[token] for token in ids if token not in STOP_TOKENS).decode("utf-8", "replace")
+def last_line(printed):
+    """What a program that has failed said at the end."""
+    return (printed.strip().splitlines() or [""])[-1].removeprefix("error: ")
 
 
 # ---- metrics of one request ----------------------------------------------------------------------------------------------
@@ -116,6 +113,25 @@ def repetition(ids, n=4):
     return 1 - distinct(ids, n)
 
 
+# Blocks of scripts that put no spaces between words: Thai and Lao, Tibetan, Myanmar, Khmer, Tai; ideographs with their radicals
+# and punctuation, kana, bopomofo (not Hangul, whose words are spaced).
+UNSPACED = ("\u0e00-\u0eff\u0f00-\u0fff\u1000-\u109f\u1780-\u17ff\u1950-\u19ff\u1a20-\u1aaf\ua9e0-\ua9ff\uaa60-\uaadf"
+            "\u2e80-\u2fdf\u3001-\u312f\u3190-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff66-\uff9f"
+            "\U0001aff0-\U0001b16f\U00020000-\U0003ffff")
+WORD = re.compile(rf"[{UNSPACED}]|[^\s{UNSPACED}]+")
+
+
+def words(text):
+    """What spaces part, and each character of a script that has none."""
+    return WORD.findall(text)
+
+
+def of_blank_or_equal(submission, reference):
+    """What metrics of texts have in common: 1 for the same words or none on either side, 0 for none on one; else None."""
+    ours, theirs = words(submission), words(reference)
+    return float(ours == theirs) if ours == theirs or not (ours and theirs) else None
+
+
 class NoSynonyms:
     """What nltk's METEOR asks of WordNet, without its data."""
 
@@ -126,12 +142,12 @@ class NoSynonyms:
 def meteor(submission, reference):
     from nltk.translate.meteor_score import single_meteor_score
 
-    if not reference.split() or not submission.split():
-        return float(reference.split() == submission.split())
-    return single_meteor_score(reference.split(), submission.split(), wordnet=NoSynonyms())
+    known = of_blank_or_equal(submission, reference)  # METEOR itself gives equal texts of n words 1 - 0.5 / n^3
+    return single_meteor_score(words(reference), words(submission), wordnet=NoSynonyms()) if known is None else known
 
 
 def bert_scores(submissions, references, folder):
+    """BERTScore of each pair; the package itself gives two blank texts 0, and equal ones not quite 1."""
     try:
         from bert_score import BERTScorer
     except ImportError:
@@ -145,24 +161,34 @@ def bert_scores(submissions, references, folder):
             positions -= int(config["pad_token_id"]) + 1
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise Fault(f"{folder}: config.json does not say num_hidden_layers and max_position_embeddings: {error!r}") from None
+    scores = list(map(of_blank_or_equal, submissions, references))
+    rest = [i for i, score in enumerate(scores) if score is None]
     try:
         scorer = BERTScorer(model_type=str(folder), num_layers=layers)
         # Longer texts are cut; a tokenizer that names no length would cut nothing.
         scorer._tokenizer.model_max_length = min(scorer._tokenizer.model_max_length, positions)
-        return scorer.score(submissions, references)[2].tolist()
+        if rest:
+            measured = scorer.score([submissions[i] for i in rest], [references[i] for i in rest])[2].tolist()
+            for i, score in zip(rest, measured):
+                scores[i] = score
     except Exception as error:  # a damaged or foreign model fails anywhere in it
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise Fault(f"{folder}: BERTScore fails with this model: {reason}") from None
+    return scores
 
 
 def metrics(submission, reference, texts):
+    """Those of one request. A stop token alone is no text: what has nothing else where the reference has is neither varied nor
+    free of repetition."""
+    lacking = STOP_TOKENS.issuperset(submission) and not STOP_TOKENS.issuperset(reference)
     same = prefix_length(submission, reference)
     result = {"prefix": share(same, len(reference), float(not submission)), "prefix_tokens": same,
               "equal": float(submission == reference), "f1": f1(submission, reference)}
     if texts:
         result["meteor"] = meteor(*texts)
-    result.update({"distinct-1": distinct(submission, 1), "distinct-2": distinct(submission, 2),
-                   "repetition": repetition(submission), "tokens": len(submission),
+    result.update({"distinct-1": 0.0 if lacking else distinct(submission, 1),
+                   "distinct-2": 0.0 if lacking else distinct(submission, 2),
+                   "repetition": 1.0 if lacking else repetition(submission), "tokens": len(submission),
                    "length": share(len(submission), len(reference), float(not submission))})
     return result
 
@@ -206,18 +232,15 @@ def each_metrics(submission, references, texts):
 # ---- all of them -----------------------------------------------------------------------------------------------------------
 
 
-def read_requests(path, tokens):
-    """The ids and the text of each request; no tokens, no text."""
+def read_requests(path, tokenizer):
+    """The ids and the text of each request; no tokenizer, no text."""
     ids = read_ids(path)
-    return ids, [text_of(each, tokens, f"{path}: line {i}") for i, each in enumerate(ids, 1)] if tokens else [None] * len(ids)
+    return ids, texts_of(ids, tokenizer, path) if tokenizer else [None] * len(ids)
 
 
-def read_submission(path, tokens, first, requests):
-    """The same of all, or of the `first` of `requests`."""
-    ids, texts = read_requests(path, tokens)
-    if first and len(ids) != requests:
-        raise Fault(f"{path} has {len(ids)} requests, not {requests}: nothing is scored")
-    return ids[:first], texts[:first]
+def check_number(path, number, other, other_number):
+    if number != other_number:
+        raise Fault(f"{path} has {number} requests, {other} {other_number}: nothing is scored")
 
 
 def evaluate(submission, references, bert_model=None):
@@ -260,22 +283,9 @@ def check_names(bounds, path, names):
 # ---- references by the CPU reference ----------------------------------------------------------------------------------------
 
 
-def read_prompts(path):
-    """The lines of a getp input after its first, and their number, which that one says."""
-    try:
-        count, *prompts = Path(path).read_bytes().removeprefix(b"\xef\xbb\xbf").removesuffix(b"\n").split(b"\n")
-    except OSError as error:
-        raise Fault(f"{path}: {error.strerror}; name the input with -i") from None
-    if not count.strip().isdigit() or len(count) > 12 or int(count) == 0:
-        raise Fault(f"{path}: its first line is not the number of requests")
-    if len(prompts) < int(count):
-        raise Fault(f"{path}: {int(count)} requests, says its first line, but there are {len(prompts)}")
-    return prompts, int(count)
-
-
-def run_child(command, end_by, **options):
+def run_child(command, end_by, stdin=subprocess.DEVNULL, **options):
     """Its exit code and what it wrote to stderr; one that is interrupted ends with all that it has started."""
-    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+    with subprocess.Popen(command, stdin=stdin, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
                           errors="replace", start_new_session=True, **options) as child:
         try:
             _, printed = child.communicate()
@@ -286,22 +296,40 @@ def run_child(command, end_by, **options):
     return child.returncode, printed
 
 
-def make_references(options, prompts, tokens):
-    """The ids and texts of what the CPU reference generates for the prompts."""
+def read_prompts(program, model, path, folder):
+    """The prompts of a getp input, as the program itself reads it; `folder` is for what passes between the two."""
+    plain = folder / "requests.txt"
+    # The input may be a pipe, so the program has all open files.
+    status, printed = run_child([program, model, "-m", "requests", "-i", path, "-o", plain], signal.SIGKILL, None, close_fds=False)
+    if status:
+        raise Fault(last_line(printed) or f"{program}: exit code {status}")
+    sys.stderr.write(printed)
+    _, *prompts, _ = plain.read_bytes().split(b"\r\n")
+    return prompts
+
+
+def make_references(options, submission, requests, first):
+    """The ids and texts of what the CPU reference generates for the first prompts of an input that has `requests` of them, as
+    the submission has."""
     for number in SIGNALS:
         signal.signal(number, signal.default_int_handler)
     try:
-        (ROOT / "build").mkdir(exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix="eval.", dir=ROOT / "build", ignore_cleanup_errors=True) as name:
-            folder, program = Path(name), options.program and options.program.resolve()
+        with contextlib.ExitStack() as at_end:
+            build = ROOT / "build"
+            folder = Path(tempfile.mkdtemp(prefix="eval.", dir=build if os.access(build, os.W_OK) else None))
+            at_end.callback(shutil.rmtree, folder, ignore_errors=True)
+            program = options.program and options.program.resolve()
             if not program:
                 program = folder / "run"
-                status, printed = run_child([ROOT / "run.sh", "build", f"OUT={program}"], signal.SIGTERM,
+                status, printed = run_child([ROOT / "run.sh", "build", f"OUT={os.path.relpath(program, ROOT)}"], signal.SIGTERM,
                                             env={**os.environ, "GPU": "host"})
                 if status:
-                    raise Fault(f"the CPU reference cannot be built: ./run.sh build failed:\n{printed.rstrip()}")
-            (folder / "input.txt").write_bytes(b"\n".join([b"%d" % len(prompts), *prompts, b""]))
-            print(f"eval: the first {len(prompts)} requests of {options.input} on the CPU reference", flush=True)
+                    sys.stderr.write(printed)
+                    raise Fault("the CPU reference cannot be built: ./run.sh build failed, as said above")
+            prompts = read_prompts(program, options.model, options.input, folder)
+            check_number(submission, requests, options.input, len(prompts))
+            (folder / "input.txt").write_bytes(b"\r\n".join([b"%d" % first, *prompts[:first], b""]))
+            print(f"eval: the first {first} requests of {options.input} on the CPU reference", flush=True)
             # The flag, not GETP_CPU: a program that does not know it refuses.
             status, printed = run_child([program, options.model, "-z", options.tokenizer, "-m", "getp", "--cpu", "-i",
                                          folder / "input.txt", "-o", folder / "references.txt", "-n", str(options.steps)],
@@ -311,7 +339,7 @@ def make_references(options, prompts, tokens):
                 error = next((line for line in lines if line.startswith("error: ")), lines[-1])
                 raise Fault(f"the CPU reference failed: {error}")
             sys.stderr.write(printed)
-            return read_requests(folder / "references.txt", tokens)
+            return read_requests(folder / "references.txt", options.tokenizer)
     except KeyboardInterrupt:
         interrupted()
     finally:
@@ -320,16 +348,6 @@ def make_references(options, prompts, tokens):
 
 
 # ---- command line ----------------------------------------------------------------------------------------------------------
-
-
-def whole(text, least=0):
-    if not text.isdecimal() or not least <= int(text) < 2**31:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number from {least} on")
-    return int(text)
-
-
-def positive(text):
-    return whole(text, 1)
 
 
 class Parser(argparse.ArgumentParser):
@@ -345,9 +363,9 @@ def read_options():
     parser.add_argument("--self", dest="model", type=Path, metavar="MODEL", help="make the references with this model")
     parser.add_argument("-i", dest="input", type=Path, metavar="FILE",
                         help="with --self: what OUTPUT was made from (default data/input.txt)")
-    parser.add_argument("-n", dest="steps", type=whole, metavar="STEPS",
+    parser.add_argument("-n", dest="steps", type=whole(0, 2**64 - 1), metavar="STEPS",
                         help="with --self: what OUTPUT was made with (default 1024, as for ./run; 0: all positions)")
-    parser.add_argument("--first", type=positive, metavar="N", help="with --self: only the first N requests (default 4)")
+    parser.add_argument("--first", type=whole(1, 2**31 - 1), metavar="N", help="with --self: only the first N requests (default 4)")
     parser.add_argument("--program", type=Path, metavar="RUN", help="with --self: a ./run that is built already")
     parser.add_argument("-z", dest="tokenizer", type=Path, metavar="FILE",
                         help="tokenizer.bin, for what compares texts (with --self: the one beside the model)")
@@ -384,23 +402,23 @@ def compare(options):
                     options.program)
     check_names(bounds, options.thresholds, list(metrics([], [], ("", "") if options.tokenizer else None)) +
                 ["bert"] * bool(options.bert_model))
-    tokens = read_tokenizer(options.tokenizer) if options.tokenizer else None
+    submission = read_requests(submission_path, options.tokenizer)
     if options.model:
-        prompts, requests = read_prompts(options.input)
-        first = options.first or min(requests, 4)
-        if first > requests:
-            raise Fault(f"--first {first} of the {requests} requests of {options.input}")
         for file in filter(None, (options.model, options.program)):
             if not file.is_file():
                 raise Fault(f"{file}: no such file")
-        submission = read_submission(submission_path, tokens, first, requests)
-        references = make_references(options, prompts[:first], tokens)
+        if not options.input.exists():
+            raise Fault(f"{options.input}: no such file; name the input with -i")
+        requests = len(submission[0])
+        first = options.first or min(requests, 4)
+        if first > requests:
+            raise Fault(f"--first {first} of the {requests} requests of {submission_path}")
+        submission = tuple(each[:first] for each in submission)
+        references = make_references(options, submission_path, requests, first)
     else:
-        submission = read_requests(submission_path, tokens)
-        references = read_requests(references_path[0], tokens)
-    if len(submission[0]) != len(references[0]):
-        raise Fault(f"{submission_path} has {len(submission[0])} requests, "
-                    f"{references_path[0] if references_path else 'the CPU reference'} {len(references[0])}: nothing is scored")
+        references = read_requests(references_path[0], options.tokenizer)
+    check_number(submission_path, len(submission[0]), references_path[0] if references_path else "the CPU reference",
+                 len(references[0]))
     results = evaluate(submission, references, options.bert_model)
     means = summary(results)
     missed = [name for name, (least, most) in bounds.items() if not least <= means[name]["mean"] <= most]

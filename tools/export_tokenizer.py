@@ -2,23 +2,24 @@
 """Writes tokenizer.bin, the vocabulary of o200k_harmony (gpt-oss), for read_tokenizer of tokenizer.hpp.
 
 The merge ranks come from the Python package tiktoken, which downloads them once; or, offline, with --snapshot from the
-tokenizer.json of a model's snapshot, or with --ranks from a copy of OpenAI's o200k_base.tiktoken. All give the same file.
+tokenizer.json of a model's snapshot, or with --ranks from a copy of OpenAI's o200k_base.tiktoken. All give the same file,
+but for the special tokens that a snapshot of a fine-tuned model names otherwise, and the size of its vocabulary.
 """
 import argparse
 import base64
 import contextlib
 import hashlib
-import json
 import os
 import struct
 import sys
 from pathlib import Path
 
-from files import Fault, output_file
+from files import Fault, json_object, one_line, output_file
 
 RANKS_SHA256 = "446a9538cb6c348e3516120d7c08b09f57c36495e2acfffe59a5bf8b0cfb1a2d"
 FIRST_SPECIAL, VOCAB_SIZE = 199998, 201088
 SPECIAL_SCORE = -1e30
+LONGEST_TOKEN = 1 << 16  # of read_tokenizer, in bytes
 HARMONY = {  # openai/harmony, docs/format.md
     199998: "<|startoftext|>",
     199999: "<|endoftext|>",
@@ -33,7 +34,7 @@ HARMONY = {  # openai/harmony, docs/format.md
 
 
 def fail(message):
-    sys.exit(f"error: {message}")
+    sys.exit(f"error: {Fault(message)}")
 
 
 def special_text(token):
@@ -65,24 +66,18 @@ def byte_letters():
 
 
 def tokens_of_snapshot(snapshot):
+    """The ordinary tokens by rank, and the text of all special ones by id: harmony's, or what the snapshot calls them."""
     path = snapshot / "tokenizer.json" if snapshot.is_dir() else snapshot
+    tokenizer = json_object(path)
     try:
-        tokenizer = json.loads(path.read_text(encoding="utf-8"))
-        model, added = tokenizer["model"], tokenizer["added_tokens"]
-        vocabulary = {text: int(token) for text, token in model["vocab"].items()}
-        special = {int(each["id"]): each["content"] for each in added}
-    except OSError as error:
-        fail(f"{path}: cannot read the tokenizer: {error.strerror}; give a snapshot's folder with --snapshot")
-    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+        vocabulary = {text: int(token) for text, token in tokenizer["model"]["vocab"].items()}
+        added = {int(each["id"]): each["content"].encode() for each in tokenizer["added_tokens"]}
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         fail(f"{path}: not a tokenizer.json ({type(error).__name__}: {first_line(error)}); download it again")
-    for token, text in special.items():
-        # 200018 has a name of o200k_base, too
-        if token < FIRST_SPECIAL or text != special_text(token) and (token, text) != (200018, "<|endofprompt|>"):
-            fail(f"{path}: token {token} is {text!r}: not the tokenizer of gpt-oss")
     letters = byte_letters()
     tokens = [None] * FIRST_SPECIAL
     for text, token in vocabulary.items():
-        if token in special or special_text(token) == text:
+        if token >= FIRST_SPECIAL and (token in added or special_text(token) == text):
             continue
         if not 0 <= token < FIRST_SPECIAL or tokens[token] is not None or not set(text) <= letters.keys():
             fail(f"{path}: token {token}, {text!r}: not the tokenizer of gpt-oss")
@@ -93,7 +88,36 @@ def tokens_of_snapshot(snapshot):
     digest = hashlib.sha256(ranks).hexdigest()
     if digest != RANKS_SHA256:
         fail(f"{path}: its ranks are not those of o200k_base (sha256 {digest}, not {RANKS_SHA256}); download it again")
-    return tokens
+
+    size = vocab_size(snapshot / "config.json") if snapshot.is_dir() else VOCAB_SIZE
+    return tokens, special_tokens(path, tokens, added, size)
+
+
+def special_tokens(path, tokens, added, size):
+    """The text of each id from FIRST_SPECIAL to size - 1: that of the added tokens, {id: text}, else harmony's."""
+    special = {token: special_text(token).encode() for token in range(FIRST_SPECIAL, size)}
+    for token, text in added.items():
+        if FIRST_SPECIAL <= token < size and 0 < len(text) <= LONGEST_TOKEN and 0 not in text:
+            if (token, text) != (200018, b"<|endofprompt|>"):  # its name in o200k_base
+                special[token] = text
+        elif not 0 <= token < FIRST_SPECIAL or text != tokens[token]:
+            fail(f"{path}: added token {token} is {text.decode()!r}: to the tokenizer of this model can be added ids from "
+                 f"{FIRST_SPECIAL} to {size - 1}, whose text has 1 to {LONGEST_TOKEN} bytes and no NUL")
+    first = {}
+    for token, text in special.items():
+        if first.setdefault(text, token) != token:
+            fail(f"{path}: added tokens {first[text]} and {token} are both {text.decode()!r}; rename one")
+    return special
+
+
+def vocab_size(path):
+    """Of the model, if its config.json is there: its embedding may have been cut to, or grown by, what was added."""
+    if not path.exists():
+        return VOCAB_SIZE
+    size = json_object(path).get("vocab_size")
+    if type(size) is not int or not FIRST_SPECIAL <= size <= 1 << 24:
+        fail(f"{path}: vocab_size is {size!r}, not a whole number from {FIRST_SPECIAL} to {1 << 24}")
+    return size
 
 
 def tokens_of_tiktoken():
@@ -122,9 +146,9 @@ def first_line(error):
     return (str(error) or type(error).__name__).splitlines()[0][:200]
 
 
-def write_tokenizer(path, ordinary):
+def write_tokenizer(path, ordinary, special):
     records = [(float(rank), b"<0x00>" if text == b"\0" else text) for rank, text in enumerate(ordinary)]
-    records += [(SPECIAL_SCORE, special_text(token).encode()) for token in range(FIRST_SPECIAL, VOCAB_SIZE)]
+    records += [(SPECIAL_SCORE, text) for _, text in sorted(special.items())]
     partial = path.with_name(path.name + ".partial")
     try:
         with open(partial, "wb") as file:
@@ -133,9 +157,10 @@ def write_tokenizer(path, ordinary):
                 file.write(struct.pack("<fi", score, len(text)) + text)
         os.replace(partial, path)
     except OSError as error:
+        fail(f"{path}: cannot write the tokenizer: {error.strerror}; choose another file with -o")
+    finally:
         with contextlib.suppress(OSError):
             partial.unlink()
-        fail(f"{path}: cannot write the tokenizer: {error.strerror}; choose another file with -o")
 
 
 def main():
@@ -148,14 +173,20 @@ def main():
                         help="o200k_base.tiktoken, instead of the package tiktoken")
     arguments = parser.parse_args()
     inputs = arguments.snapshot.glob("*") if arguments.snapshot else []
+    special = {token: special_text(token).encode() for token in range(FIRST_SPECIAL, VOCAB_SIZE)}
     try:
         output = output_file(arguments.output, arguments.ranks, arguments.snapshot, *inputs)
+        if arguments.snapshot:
+            ordinary, special = tokens_of_snapshot(arguments.snapshot)
+        else:
+            ordinary = tokens_of_file(arguments.ranks) if arguments.ranks else tokens_of_tiktoken()
     except Fault as fault:
         fail(fault)
-    ordinary = (tokens_of_snapshot(arguments.snapshot) if arguments.snapshot
-                else tokens_of_file(arguments.ranks) if arguments.ranks else tokens_of_tiktoken())
-    write_tokenizer(output, ordinary)
-    print(f"{arguments.output}: {VOCAB_SIZE} tokens of o200k_harmony")
+    write_tokenizer(output, ordinary, special)
+    print(f"{arguments.output}: {len(ordinary) + len(special)} tokens of o200k_harmony")
+    for token, text in special.items():
+        if text != special_text(token).encode():
+            print(one_line(f"  {token} is {text.decode()} instead of {special_text(token)}"))
 
 
 if __name__ == "__main__":

@@ -1,11 +1,39 @@
-"""What the tools share: how they end on bad input, JSON that they read, files that they write."""
+"""What the tools share: how they end on bad input, numbers and JSON that they read, files that they write."""
 
+import argparse
 import json
 from pathlib import Path
 
 
+def one_line(text):
+    """A message, whatever it quotes of the input: line ends and other controls are escaped, what is very long is cut."""
+    text = text if len(text) <= 2000 else f"{text[:1000]} ... {text[-1000:]}"
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
 class Fault(Exception):
-    """What is wrong with the input, in one line."""
+    """What is wrong with the input, in one line, whatever it quotes of it."""
+
+    def __str__(self):
+        return one_line(super().__str__())
+
+
+def whole_number(text, least, most):
+    """The number that decimal digits make; None if `text` is anything else or lies outside. (As hip/whole_number.hpp has it.)"""
+    if not text.isascii() or not text.isdigit() or len(text.lstrip("0")) > len(str(most)):
+        return None
+    number = int(text.lstrip("0") or "0")
+    return number if least <= number <= most else None
+
+
+def whole(least, most):
+    """The type of an argument that is a whole number."""
+    def number(text):
+        value = whole_number(text, least, most)
+        if value is None:
+            raise argparse.ArgumentTypeError(f"'{text}' is not a whole number from {least} to {most}")
+        return value
+    return number
 
 
 def json_object(path):

@@ -126,15 +126,12 @@ struct Device {
   }
 
   // Chooses how many sequences to serve at a time, prints what the device's part of the model needs against what it
-  // has; ends the program if not even one fits. With `one_sequence`: one, a token a step, whose cache keeps every
-  // position.
+  // has; fails if not even one fits. With `one_sequence`: one, a token a step, whose cache keeps every position.
   void preflight(const HostWeights &h) {
-    HIP_REQUIRE(p.head_dim <= 256);  // attention
-    HIP_REQUIRE(p.n_experts <= kMaxExperts && p.experts_per_token <= kMaxChosen);
-    size_t weights = 0, free_bytes = 0, total_bytes = 0;
+    size_t weights = 0;
     w.each(p, h,
            [&](const char *, auto &field, const float *, size_t count) { weights += pages(bytes_of(field, count)); });
-    HIP_CHECK(hipMemGetInfo(&free_bytes, &total_bytes));
+    const auto [free_bytes, total_bytes] = device_memory();
     const size_t used = weights + kRuntime, room = free_bytes > used ? free_bytes - used : 0;
     const size_t state = choose_slots(room), cache = cache_bytes(cache_floats), needed = used + state + cache;
     use_positions(p.seq_len);
@@ -154,12 +151,12 @@ struct Device {
     if (needed > free_bytes)
       fail(
           "the model needs %.3f GB but device %d (%s) has %.3f GB free; free its memory, choose another with "
-          "HIP_DEVICE_ID, or use a smaller model",
+          "HIP_DEVICE_ID, say with GETP_MEMORY=24G that more is free there, or use a smaller model",
           gb(needed), id, properties.name, gb(free_bytes));
   }
 
-  // Allocates everything on a device. What of the model w owns, and in which forms, is chosen before; the values are
-  // upload_weights' business.
+  // Allocates everything on a device, or fails; what release is then called for. What of the model w owns, and in which
+  // forms, is chosen before; the values are upload_weights' business.
   void set_up(int device, const Config &config, const HostWeights &h, bool alone) {
     id = device;
     p = config;
@@ -182,7 +179,7 @@ struct Device {
     upload_angles();
   }
 
-  // Frees everything.
+  // Frees everything that set_up took, also where that failed on its way.
   void release() {
     HIP_CHECK(hipSetDevice(id));
     HIP_CHECK(hipStreamSynchronize(stream));
@@ -194,7 +191,7 @@ struct Device {
     pinned_free(h_logits, (size_t)host_logits() * p.vocab_size);
     pinned_free(h_next_tokens, most.slots);
     pinned_free(h_batch, 4 * (size_t)most.rows);
-    HIP_CHECK(hipStreamDestroy(stream));
+    if (stream) HIP_CHECK(hipStreamDestroy(stream));
   }
 
  private:

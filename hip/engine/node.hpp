@@ -12,22 +12,32 @@ namespace getp_hip {
 struct Node {
   std::vector<Device> devices;
 
-  // Sets up the devices that pick_devices names and uploads the model to all of them. With `one_sequence`: the first
-  // of them alone, see Device::preflight.
+  // Sets up the devices that HIP_DEVICE_ID names, or all, but those that cannot hold the model or run the kernels, and
+  // uploads it to them. With `one_sequence`: the first that can, alone, see Device::preflight.
   void set_up(const Config &p, const HostWeights &h, bool one_sequence) {
-    std::vector<int> ids = pick_devices();
-    if (one_sequence) ids.resize(1);
-    devices.resize(ids.size());
-    devices[0].w.own_layers(p, 0, p.n_layers);
-    choose_forms(devices[0].w, p, h);
-    for (Device &device : devices) device.w = devices[0].w;
+    HIP_REQUIRE(p.head_dim <= 256);  // attention
+    HIP_REQUIRE(p.n_experts <= kMaxExperts && p.experts_per_token <= kMaxChosen);
+    DeviceWeights model;  // that every device holds
+    use_devices(one_sequence ? 1 : SIZE_MAX, [&](int id) {
+      if (model.layers.empty()) {
+        current_card();  // refuses before all weights are read
+        model.own_layers(p, 0, p.n_layers);
+        choose_forms(model, p, h);
+      }
+      Device device;
+      device.w = model;
+      try {
+        device.set_up(id, p, h, one_sequence);
+      } catch (const DeviceError &) {
+        device.release();
+        throw;
+      }
+      devices.push_back(std::move(device));
+    });
     std::vector<UploadTarget> targets;
-    for (size_t i = 0; i < ids.size(); i++) {
-      devices[i].set_up(ids[i], p, h, one_sequence);
-      targets.push_back({ids[i], &devices[i].w});
-    }
+    for (Device &device : devices) targets.push_back({device.id, &device.w});
     upload_weights(targets, p, h);
-    HIP_CHECK(hipSetDevice(ids[0]));  // for forward_hip, which runs in the calling thread
+    HIP_CHECK(hipSetDevice(devices[0].id));  // for forward_hip, which runs in the calling thread
   }
 
   // How many of `requests` a device serves at a time: as many as it has slots, but where that is more than there are, a

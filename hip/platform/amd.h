@@ -1,7 +1,9 @@
 // AMD back end: HIP as it is. Only names that every ROCm from 5.2 to 7 has are used.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
+#include <string>
 
 #include "card.h"
 #include "gpu_common.h"
@@ -43,14 +45,29 @@ static_assert(kGfx9Card.stages == kSharedStages && kGfx11Card.stages == kSharedS
 template <class Kernel>
 void getp_allow_shared(Kernel, size_t) {}
 
+static __global__ void getp_probe_kernel() {}
+
 // Of the current device.
-inline hipError_t getp_card(Card *card) {
+inline hipError_t getp_card(Card *card, std::string *refusal) {
   int device = 0;
   hipDeviceProp_t properties = {};
   hipError_t error = hipGetDevice(&device);
   if (error == hipSuccess) error = hipGetDeviceProperties(&properties, device);
-  *card = properties.warpSize == kGfx9Card.wave ? kGfx9Card : kGfx11Card;
-  return error;
+  if (error != hipSuccess) return error;
+  std::string architecture = properties.gcnArchName;  // as in gfx90a:sramecc+:xnack-
+  architecture.resize(std::min(architecture.size(), architecture.find(':')));
+  const bool mfma = is_word_of(kMfmaArchitectures, architecture);
+  *card = mfma ? kGfx9Card : kGfx11Card;
+  hipFuncAttributes attributes = {};
+  if (!mfma && !is_word_of(kWmmaArchitectures, architecture)) {
+    *refusal = architecture + " has no matrix instructions that the kernels are written for; they are for " +
+               kMfmaArchitectures + " " + kWmmaArchitectures;
+  } else if (hipFuncGetAttributes(&attributes, (const void *)getp_probe_kernel) != hipSuccess) {
+    (void)hipGetLastError();
+    *refusal = "this program was not built for " + architecture + "; build it with GPU_ARCH=" + architecture +
+               " (make), or --offload-arch=" + architecture + " (hipcc)";
+  }
+  return hipSuccess;
 }
 
 inline const char *getp_backend_name() { return "amd"; }

@@ -36,7 +36,7 @@ inline uint4 load_once(const uint4 *from) { return *from; }
 inline float multiply_add(float a, float b, float c) { return a * b + c; }
 
 // That whose tiles are asked for; stages are as on AMD's (stage_registers.h).
-inline hipError_t getp_card(Card *card) {
+inline hipError_t getp_card(Card *card, std::string *) {
   *card = getp_host::options().wave == 64 ? kGfx9Card : getp_host::options().wmma ? kGfx11Card : kSm80Card;
   card->stages = kSharedStages;
   return hipSuccess;

@@ -4,6 +4,11 @@
 #include <cuda_fp16.h>
 
 #include <cstddef>
+#include <string>
+
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
+#error "cards older than sm_80 have no matrix instructions that the kernels are written for"
+#endif
 
 #include "card.h"
 #include "gpu_common.h"
@@ -83,13 +88,29 @@ void getp_allow_shared(Kernel kernel, size_t bytes) {
 static __global__ void getp_probe_warpgroups_kernel(int *has) { *has = GETP_WARPGROUP_TILES; }
 
 // Of the current device.
-inline hipError_t getp_card(Card *card) {
-  int *d_has = nullptr, has = 0;
-  hipError_t error = cudaMalloc((void **)&d_has, sizeof has);
+inline hipError_t getp_card(Card *card, std::string *refusal) {
+  int device = 0, *d_has = nullptr, has = 0;
+  cudaDeviceProp properties = {};
+  cudaError_t error = cudaGetDevice(&device);
+  if (error == cudaSuccess) error = cudaGetDeviceProperties(&properties, device);
+  if (error != cudaSuccess) return error;
+  const std::string architecture = "sm_" + std::to_string(properties.major * 10 + properties.minor);
+  if (properties.major < 8) {
+    *refusal =
+        architecture + " has no matrix instructions that the kernels are written for; they are for sm_80 and newer";
+    return cudaSuccess;
+  }
+  error = cudaMalloc((void **)&d_has, sizeof has);
   if (error != cudaSuccess) return error;
   getp_probe_warpgroups_kernel<<<1, 1>>>(d_has);
   error = cudaGetLastError();
-  if (error == cudaSuccess) error = cudaMemcpy(&has, d_has, sizeof has, cudaMemcpyDeviceToHost);
+  if (error == cudaErrorNoKernelImageForDevice || error == cudaErrorInvalidDeviceFunction) {
+    *refusal = "this program was not built for " + architecture + "; build it with GPU_ARCH=" + architecture +
+               (architecture == "sm_90" ? "a" : "");
+    error = cudaSuccess;
+  } else if (error == cudaSuccess) {
+    error = cudaMemcpy(&has, d_has, sizeof has, cudaMemcpyDeviceToHost);
+  }
   cudaFree(d_has);
   *card = has ? kSm90aCard : kSm80Card;
   return error;

@@ -20,7 +20,8 @@
 //                                    threads that a multiprocessor is to hold, for __launch_bounds__
 //   kWarpgroups                      whether there are cards with products by warpgroups (tile_wgmma.h);
 //                                    GETP_WARPGROUP_TILES: 1 in device code for those that are
-//   getp_card(card)                  the current device's figures (card.h)
+//   getp_card(card, refusal)         the current device's figures (card.h); refusal: why the program's kernels cannot run
+//                                    there, untouched if they can
 //   load_once(pointer)               16 bytes of global memory that nobody reads again soon
 //   MatrixTile                       16 x 16 sums over 32 k on the matrix cores, by a wave; with_matrix_tile(launch)
 //                                    calls launch(tile) with the one to use. A lane holds units of 16 bytes:

@@ -75,7 +75,8 @@ bool runs(const Target &target, const std::string &id) {
   return true;
 }
 
-std::string_view unbundle(const char *bundle, const Target &target) {
+// The code object for a card of that target; none where there is none, and then `present` is what there is.
+std::string_view find_in_bundle(const char *bundle, const Target &target, std::string &present) {
   static constexpr char kMagic[] = "__CLANG_OFFLOAD_BUNDLE__";
   constexpr uint64_t kMagicBytes = sizeof kMagic - 1;
   if (std::memcmp(bundle, "CCOB", 4) == 0)
@@ -86,7 +87,6 @@ std::string_view unbundle(const char *bundle, const Target &target) {
     std::memcpy(&value, at, 8);
     return value;
   };
-  std::string present;
   const char *at = bundle + kMagicBytes + 8;
   for (uint64_t entry = 0, entries = number(bundle + kMagicBytes); entry < entries; entry++) {
     const uint64_t offset = number(at), size = number(at + 8), id_bytes = number(at + 16);
@@ -95,6 +95,13 @@ std::string_view unbundle(const char *bundle, const Target &target) {
     if (runs(target, id)) return {bundle + offset, size};
     if (!id.empty()) present += (present.empty() ? "" : ", ") + id;
   }
+  return {};
+}
+
+std::string_view unbundle(const char *bundle, const Target &target) {
+  std::string present;
+  const std::string_view code = find_in_bundle(bundle, target, present);
+  if (code.data()) return code;
   fault(
       "the program has no device code for %s%s, only for: %s; build it with --offload-arch=%s, or set AMDSIM to an "
       "architecture that it has",
@@ -310,6 +317,11 @@ void read_kernels(const Elf &elf, CodeObject &object) {
 }
 
 }  // namespace
+
+bool has_code_object(const void *fat_binary, const std::string &architecture) {
+  std::string present;
+  return find_in_bundle((const char *)fat_binary, target_of(architecture), present).data();
+}
 
 std::unique_ptr<CodeObject> load_code_object(const void *fat_binary, const std::string &architecture, int device) {
   const Target &target = target_of(architecture);

@@ -56,6 +56,9 @@ struct CodeObject {
   std::shared_ptr<DecodedText> text;                               // filled by the decoder on the first launch
 };
 
+// Whether a fat binary holds code for `architecture`.
+bool has_code_object(const void *fat_binary, const std::string &architecture);
+
 // Takes the code object of `architecture` out of a fat binary (the contents that __CudaFatBinaryWrapper points to),
 // loads its segments into memory of `device`, applies its relocations, reads kernels and variables. Calls fault() with
 // the architectures that are there when this one is not, and for anything that is not as the format says.

@@ -133,6 +133,14 @@ CodeObject &code_on(Module &module, int device) {
   return *object;
 }
 
+// Whether the program holds no code of that kernel for the card: a fault where it is launched.
+bool lacks_code(const void *function) {
+  std::lock_guard lock(runtime().mutex);
+  const auto symbol = runtime().kernels.find(function);
+  return symbol != runtime().kernels.end() &&
+         !has_code_object(symbol->second.module->fat_binary, runtime().model->architecture);
+}
+
 hipError_t find_kernel(const void *function, const Kernel **kernel) {
   std::lock_guard lock(runtime().mutex);
   const auto symbol = runtime().kernels.find(function);
@@ -1133,6 +1141,7 @@ hipError_t hipEventElapsedTime(float *milliseconds, hipEvent_t start, hipEvent_t
 
 hipError_t hipFuncGetAttributes(hipFuncAttributes *attributes, const void *function) {
   if (!attributes) return result(hipErrorInvalidValue);
+  if (lacks_code(function)) return result(hipErrorNoBinaryForGpu);
   const Kernel *kernel;
   if (hipError_t error = find_kernel(function, &kernel)) return result(error);
   *attributes = {};

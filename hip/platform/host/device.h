@@ -1,7 +1,7 @@
 // Virtual devices of the host back end: their memory, and the CPU threads that run blocks.
 //
-// Environment: GETP_HOST_DEVICES (count, 1), GETP_HOST_MEMORY (of each device: bytes, or with K, M, G; default: the
-// machine's), GETP_HOST_WAVE (64 or 32), GETP_HOST_WMMA (1: waves of 32 have the tile layout of WMMA, not mma.sync's),
+// Environment: GETP_HOST_DEVICES (count, 1), GETP_HOST_MEMORY (of each device: bytes, or with K, M, G, or
+// a list of them; default: the machine's), GETP_HOST_WAVE (64 or 32), GETP_HOST_WMMA (1: waves of 32 have the tile layout of WMMA, not mma.sync's),
 // GETP_HOST_SEED (0: threads in ascending order, else a random order drawn from it), GETP_HOST_THREADS (CPU threads,
 // default: all), GETP_HOST_FAIL (which launch of the last device fails, counted from 1; 0: none).
 #pragma once
@@ -24,17 +24,19 @@ namespace getp_host {
 struct Options {
   int devices = 1, wave = 64, threads = 1;
   uint64_t seed = 0, fail = 0;
-  bool wmma = false;  // waves of 32: the tile layout of WMMA instead of that of mma.sync
-  size_t memory = 0;  // bytes of each device
+  bool wmma = false;             // waves of 32: the tile layout of WMMA instead of that of mma.sync
+  std::vector<uint64_t> memory;  // bytes of each device; those beyond the list's end have as much as its last
+
+  uint64_t memory_of(int device) const { return memory[std::min((size_t)device, memory.size() - 1)]; }
 };
 
 inline Options &options() {
   static Options options = [] {
-    using getp_hip::environment_number, getp_hip::environment_flag, getp_hip::environment_bytes;
+    using getp_hip::environment_number, getp_hip::environment_flag, getp_hip::environment_bytes_list;
     Options o;
     const size_t machine = (size_t)sysconf(_SC_PHYS_PAGES) * (size_t)sysconf(_SC_PAGE_SIZE);
     o.devices = (int)environment_number("GETP_HOST_DEVICES", 1, 1, 64);
-    o.memory = environment_bytes("GETP_HOST_MEMORY", machine);
+    o.memory = environment_bytes_list("GETP_HOST_MEMORY", machine);
     o.wave = (int)environment_number("GETP_HOST_WAVE", 64, 32, 64, "32 or 64");
     if (o.wave != 32 && o.wave != 64) getp_hip::fail("GETP_HOST_WAVE=%d: expected 32 or 64", o.wave);
     o.wmma = environment_flag("GETP_HOST_WMMA", "1 (the tile layout of WMMA) or 0 (that of mma.sync)");
@@ -55,7 +57,8 @@ class Memory {
 
   void *allocate(int device, size_t bytes) {
     std::lock_guard<std::mutex> lock(mutex_);
-    if (bytes > options().memory - std::min(options().memory, used_[device])) return nullptr;
+    const uint64_t memory = options().memory_of(device);
+    if (bytes > memory - std::min<uint64_t>(memory, used_[device])) return nullptr;
     unsigned char *block = (unsigned char *)aligned_alloc(kGuard, (bytes + kGuard - 1) / kGuard * kGuard + 2 * kGuard);
     if (!block) return nullptr;
     unsigned char *user = block + kGuard;

@@ -60,13 +60,13 @@ inline hipError_t hipGetDeviceProperties(hipDeviceProp_t *properties, int device
   if (device < 0 || device >= getp_host::options().devices) return getp_host::failed(hipErrorInvalidDevice);
   *properties = {};
   snprintf(properties->name, sizeof properties->name, "host CPU, waves of %d", getp_host::options().wave);
-  properties->totalGlobalMem = getp_host::options().memory;
+  properties->totalGlobalMem = getp_host::options().memory_of(device);
   properties->warpSize = getp_host::options().wave;
   properties->multiProcessorCount = getp_host::options().threads;
   return hipSuccess;
 }
 inline hipError_t hipMemGetInfo(size_t *free_bytes, size_t *total_bytes) {
-  *total_bytes = getp_host::options().memory;
+  *total_bytes = getp_host::options().memory_of(getp_host::current_device);
   *free_bytes = *total_bytes - getp_host::memory().used(getp_host::current_device);
   return hipSuccess;
 }
