@@ -37,7 +37,7 @@ ALONE = {"test_parity_tool", "test_run_sh"}
 THINNED = {
     "amdsim-*-O0-forward_test": ("GoldenTest.AgreesWithTransformers", {"GETP_TEST_POSITIONS": "8"}),
     "amdsim-*-O0-attention_test": ("-*SpansEnd*:*ARowDepends*:*EveryEdge*:*RowsAreIndependent*", {}),
-    "amdsim-*-O0-matmul_test": ("-*EveryShape*:*RowsAreIndependent*", {}),
+    "amdsim-*-O0-matmul_test": ("-*EveryShape*:*RowsAreIndependent*:*Mxfp4GivesTheBits*", {}),
     "amdsim-hipcc-gfx90a-O3-forward_test": ("-*ExactWeights*/1:*ASequence*:*TheLast*:*AnEarlier*", {}),
     "amdsim-clang-*-forward_test": ("GoldenTest.AgreesWithTransformers:ForwardTest.ARowsLogitsDoNotDependOnItsBatch", {}),
     "sanitized-forward_test": ("-*ExactWeights*:*ASequence*:*ALarge*:*TheLast*:*AnEarlier*:*Layers*:*Rounding/1:*Rounding/3",

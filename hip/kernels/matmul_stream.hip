@@ -9,20 +9,18 @@
 namespace getp_hip {
 
 template <class Tile, class Weights, int Terms, int Rows>
-__global__ void __launch_bounds__(stream_threads(Rows), Weights::kForm == MatrixForm::kMxfp4 && Rows >= 16 ? 1 : 2)
+__global__ void __launch_bounds__(stream_threads(Rows), Rows >= 16 && Tile::kHalves && Weights::kSteps > 1 ? 1 : 2)
     matmul_stream_kernel(MatmulArguments a) {
   static_assert(Rows >= 16 || Tile::kHalves, "a tile of 8 rows is half a tile");
   // Strips of 16 rows and of 16 outputs; what a lane holds of a strip of rows.
-  constexpr int kRowStrips = (Rows + 15) / 16, kOutputs = stream_outputs(Weights::kForm, Rows),
+  constexpr int kRowStrips = (Rows + 15) / 16, kOutputs = stream_outputs(Weights::kForm, Rows, Tile::kHalves),
                 kPlaces = Rows * kOutputs;
   constexpr int kOutputStrips = kOutputs / 16;
   constexpr int kRowUnits = Rows < 16 ? Tile::kUnits / 2 : Tile::kUnits;
   constexpr int kValues = Rows < 16 ? Tile::kValues / 2 : Tile::kValues;
   // Chunks of a round: so few that two blocks fit into 64 KB (32 rows, waves of 32: 72 KB). Groups of steps whose weights
   // are under way: as registers allow.
-  constexpr int kRound = kPlaces <= 512                           ? 16
-                         : stream_threads(Rows) / Tile::kWave < 8 ? stream_threads(Rows) / Tile::kWave
-                                                                  : 8;
+  constexpr int kWaves = stream_threads(Rows) / Tile::kWave, kRound = kPlaces <= 512 ? 16 : kWaves < 8 ? kWaves : 8;
   constexpr int kSteps = Weights::kSteps, kChunkSteps = kMatmulChunk / kMatmulStep;
   constexpr int kUnits = kRowStrips * (Tile::kUnits + kRowUnits) / 2;
   constexpr int kAhead = kSteps > 1   ? (kOutputStrips > 2 ? kChunkSteps / kSteps / 2 : kChunkSteps / kSteps)

@@ -64,11 +64,11 @@ inline int plan_expert_tile_rows(const Card &card, const DeviceMatrix &first, co
 // Threads of a block of matmul_stream_kernel at most.
 __host__ __device__ constexpr int stream_threads(int tile_rows) { return tile_rows <= 16 ? 384 : 256; }
 
-// Outputs of a block of matmul_stream_kernel. Packed weights take few registers, so a wave holds more of them for the rows
-// that it loads.
-__host__ __device__ constexpr int stream_outputs(MatrixForm form, int tile_rows) {
-  if (form == MatrixForm::kMxfp4) return tile_rows <= 8 ? 32 : tile_rows <= 16 ? 64 : 32;
-  return tile_rows <= 16 ? 16 : 32;
+// Outputs of a block of matmul_stream_kernel. Where an instruction takes few registers of packed weights, a wave holds more
+// of them for the rows that it loads.
+__host__ __device__ constexpr int stream_outputs(MatrixForm form, int tile_rows, bool half_tiles) {
+  if (tile_rows > 16) return 32;
+  return form != MatrixForm::kMxfp4 || !half_tiles ? 16 : tile_rows > 8 ? 64 : 32;
 }
 
 // Bytes of the stages of a block that makes kMatmulOutputs outputs of tile_rows rows: of a step, of the kernel by waves,
@@ -92,7 +92,7 @@ inline ProductPlan plan_product(const Card &card, const Product &p) {
   }
   if (p.tile_rows <= 32) {
     const int tile_rows = p.tile_rows <= 8 && card.half_tiles ? 8 : p.tile_rows <= 16 ? 16 : 32;
-    const int outputs = stream_outputs(p.form, tile_rows);
+    const int outputs = stream_outputs(p.form, tile_rows, card.half_tiles);
     // The fewer blocks, the more threads each: loads of all of a matrix are to be under way. Many blocks: few threads,
     // which end together. A group of threads for each chunk at most.
     const long long blocks = (long long)((p.d + outputs - 1) / outputs) * p.row_tiles;
