@@ -635,9 +635,9 @@ def test_results_outlive_the_reader_of_stdout(stub, tmp_path):
 
 
 @pytest.mark.parametrize("arguments, expected", [
-    (["GPU=host"], r"g\+\+ --std=c\+\+17 -g -O0 run\.cpp tokenizer\.cpp -o run -lm"),
-    (["rundebug", "GPU=host"], r"g\+\+ --std=c\+\+17 -g run\.cpp tokenizer\.cpp -o run -lm"),
-    (["runfast", "GPU=host", "OUT=build/x/run"], r"g\+\+ --std=c\+\+17 -O3 run\.cpp tokenizer\.cpp -o build/x/run -lm"),
+    (["GPU=host"], r'g\+\+ --std=c\+\+17 -g -O0 run\.cpp tokenizer\.cpp -o "\$OUT" -lm'),
+    (["rundebug", "GPU=host"], r'g\+\+ --std=c\+\+17 -g run\.cpp tokenizer\.cpp -o "\$OUT" -lm'),
+    (["runfast", "GPU=host", "OUT=build/x/run"], r'g\+\+ --std=c\+\+17 -O3 run\.cpp tokenizer\.cpp -o "\$OUT" -lm'),
     (["runomp", "GPU=host"], r"g\+\+ --std=c\+\+17 -O3 -fopenmp -march=native .*"),
     (["runfast", "GPU=amd"], r"hipcc --std=c\+\+17 --offload-arch=gfx90a -O3 .*"),
     (["GPU=amd", "GPU_ARCH=gfx90a,gfx942"], r"hipcc --std=c\+\+17 --offload-arch=gfx90a --offload-arch=gfx942 -g -O0 .*"),
