@@ -5,11 +5,11 @@ import base64
 import json
 import os
 import random
+import resource
 import shutil
 import struct
 import subprocess
 import sys
-import time
 import unicodedata
 from pathlib import Path
 
@@ -196,14 +196,17 @@ def test_long_texts(ids_of, encoding):
 
 @pytest.mark.parametrize("kind", ["one letter", "one word", "mixed", "spaces"])
 def test_a_megabyte_takes_under_two_seconds(ids_of, kind):
-    """The whole program, start and vocabulary included."""
+    """The whole program, start and vocabulary included; of the processor's time, so that other work does not matter."""
     rng = random.Random(2)
     text = {"one letter": "a" * 1_000_000, "spaces": " " * 1_000_000,
             "one word": "".join(rng.choices("abcdefghijklmnopqrstuvwxyz", k=1_000_000)),
             "mixed": ("".join(SOURCES) * (1_000_000 // len("".join(SOURCES)) + 1))[:1_000_000]}[kind]
-    start = time.monotonic()
+    def processor_time():
+        usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return usage.ru_utime + usage.ru_stime
+    start = processor_time()
     ids_of([text])
-    assert time.monotonic() - start < 2
+    assert 0 < processor_time() - start < 2
 
 
 def test_export_is_the_same_from_tiktoken(encoding, tokenizer_bin, tmp_path):
