@@ -537,7 +537,7 @@ int sample_topp(float *probabilities, int n, float topp, ProbIndex *probindex, f
 int sample(Sampler *sampler, float *logits) {
   const int n = sampler->vocab_size, best = sample_argmax(logits, n);
   if (best < 0) fatal("no token can be sampled: the logits are not numbers");
-  // A temperature so low that the quotient overflows leaves no share to any other token.
+  // A temperature so low that the quotient overflows is greedy.
   if (sampler->temperature == 0.0f || !std::isfinite(logits[best] / sampler->temperature)) return best;
   for (int i = 0; i < n; i++) logits[i] /= sampler->temperature;
   softmax(logits, n);

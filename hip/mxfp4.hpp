@@ -23,7 +23,7 @@ inline bool row_to_mxfp4(uint8_t *codes, uint8_t *scales, float &row_scale, cons
   const auto bits_of = [&](int i) {
     uint32_t bits;
     memcpy(&bits, from + i, sizeof bits);
-    return rounded ? (bits + 0x7fffu + (bits >> 16 & 1)) & 0xffff0000u : bits;
+    return rounded ? (uint32_t)to_bf16(from[i]).bits << 16 : bits;
   };
   // A value's size is its bits without the sign. Of a mantissa only the first bit may be set, so 22 are zero; one step of
   // the others is a factor of 1.5 or 4/3. The grid of a group is as fine as its largest value allows: that is 4 or 6.

@@ -475,3 +475,48 @@ TEST(RowToMxfp4Test, IsExactOrSaysSo) {
   late[63] = 1.25f;  // in the last group alone
   EXPECT_FALSE(exact(late));
 }
+
+// The codes of a row stand for what its FP16 form holds, whatever the sizes of its values and groups.
+TEST(RowToMxfp4Test, HoldsTheBitsOfFp16) {
+  constexpr int kGroups = 64, n = kGroups * kMxfp4Group;
+  const uint16_t magnitudes[8] = {0, 0x3800, 0x3c00, 0x3e00, 0x4000, 0x4200, 0x4400, 0x4600};
+  std::mt19937 random(5);
+  for (int row = 0; row < 300; row++) {
+    // Of rows near both ends of FP32's range, groups across what FP16 flushes.
+    const int top = row % 3 == 0 ? -120 + row / 3 : row % 3 == 1 ? 124 - row % 7 : (int)(random() % 100) - 50;
+    std::vector<float> values(n);
+    for (int i = 0; i < n; i++) {
+      const int exponent = std::max(top - i / kMxfp4Group % 34, -124);
+      const unsigned code = random() % 8;
+      const float size = code < 2 ? code * 0.5f : (2 + code % 2) * (float)(1 << code / 2) / 4;
+      values[i] = std::ldexp(random() % 2 ? -size : size, exponent);
+    }
+    std::vector<uint8_t> codes(n), scales(kGroups);
+    std::vector<fp16> halves(n);
+    float packed_scale = 0;
+    bool exact = true;
+    const float scale = row_to_fp16(halves.data(), values.data(), n, false, exact);
+    ASSERT_TRUE(exact);
+    ASSERT_TRUE(row_to_mxfp4(codes.data(), scales.data(), packed_scale, values.data(), n, false)) << "top " << top;
+    ASSERT_EQ(packed_scale, scale);
+    for (int i = 0; i < n; i++) {
+      const int exponent = scales[i / kMxfp4Group] / 4 - 15;
+      const unsigned code = codes[i], half = magnitudes[code & 7] + exponent * 1024 + (code & 8 ? 0x8000 : 0);
+      ASSERT_EQ(code & 7 ? half : 0, halves[i].bits) << "top " << top << ", value " << i << ", " << values[i];
+    }
+  }
+}
+
+// No number is none of them, whatever its bits.
+TEST(RowToMxfp4Test, NanIsNot) {
+  for (uint32_t bits : {0x7fffffffu, 0xffffffffu, 0x7fff8000u, 0xffff8000u, 0x7fc00000u, 0x7f800001u, 0xff800000u})
+    for (bool rounded : {false, true})
+      for (bool alone : {false, true}) {
+        std::vector<float> row(32, alone ? 0.0f : 1.0f);
+        memcpy(&row[7], &bits, sizeof bits);
+        if (!alone || bits == 0xffffffffu) std::fill(row.begin(), row.end(), row[7]);
+        std::vector<uint8_t> codes(32), scales(1);
+        float scale = 0;
+        EXPECT_FALSE(row_to_mxfp4(codes.data(), scales.data(), scale, row.data(), 32, rounded)) << std::hex << bits;
+      }
+}

@@ -120,7 +120,7 @@ struct Device {
                        [&](const Layer &layer) { return layer.w_mlp1.form == form || layer.w_mlp2.form == form; }))
         continue;
       names += (names.empty() ? "" : " and ") + std::string(name_of(form));
-      rounded = form != MatrixForm::kMxfp4;  // which changes none of its values
+      rounded = form != MatrixForm::kMxfp4;  // BF16 holds what is packed
     }
     return names + (rounded ? ", rounded to BF16" : "");
   }

@@ -25,11 +25,13 @@ inline void stop_for_error(const std::string &line) {
 class StopOnSignals {
  public:
   StopOnSignals() {
+    came_ = false;
     struct sigaction action = {};
     action.sa_flags = SA_RESTART;
     action.sa_handler = [](int signal) {
       int running = 0;
-      if (!stop_code.compare_exchange_strong(running, 128 + signal)) _exit(128 + signal);
+      stop_code.compare_exchange_strong(running, 128 + signal);  // an error that came first stays the reason
+      if (came_.exchange(true)) _exit(128 + signal);
     };
     for (int i = 0; i < 2; i++) {
       sigaction(kSignals[i], &action, &before_[i]);
@@ -43,6 +45,7 @@ class StopOnSignals {
 
  private:
   static constexpr int kSignals[] = {SIGINT, SIGTERM};
+  static inline std::atomic<bool> came_{false};
   struct sigaction before_[2];
 };
 

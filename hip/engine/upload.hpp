@@ -154,8 +154,15 @@ inline std::shared_ptr<PackedMatrix> packed_in_mxfp4(DeviceMatrix w, const float
     packer.write(packed->units.get() + strip * strip_units, (int)rows);
     return true;
   };
-  packed->scales.resize(w.rows());
-  packed->units.reset(new uint4[w.unit_count()]);
+  try {
+    packed->scales.resize(w.rows());
+    packed->units.reset(new uint4[w.unit_count()]);
+  } catch (const std::bad_alloc &) {
+    fail_program(
+        "no main memory to pack weights in: %.1f GB more are asked for; the experts of 20b take 11 GB while they are "
+        "loaded, those of 120b 63 GB",
+        (double)w.bytes() / 1e9);
+  }
   Mxfp4Packer first_packer(w.n);
   std::atomic<bool> all{pack(first_packer, 0)};
   const size_t strips_of_a_part = std::max<size_t>(1, kUploadElements / n / 16), count = w.count * strips;

@@ -3,19 +3,24 @@
 //   grid: (blocks over hidden, rows) . block: 256, a thread an element
 #pragma once
 
+#include <type_traits>
+
 #include "../device_matrix.hpp"
 #include "reduce.hpp"
 
 namespace getp_hip {
-
-__device__ inline float to_float(float value) { return value; }
 
 template <class T>
 __global__ void embedding_kernel(float *out, const T *table, const int *tokens, int hidden) {
   GETP_AFTER_PREVIOUS();
   const int i = (int)(blockIdx.x * blockDim.x + threadIdx.x);
   const size_t row = blockIdx.y;
-  if (i < hidden) out[row * hidden + i] = to_float(table[(size_t)tokens[row] * hidden + i]);
+  if (i >= hidden) return;
+  const T value = table[(size_t)tokens[row] * hidden + i];
+  if constexpr (std::is_same_v<T, bf16>)
+    out[row * hidden + i] = to_float(value);
+  else
+    out[row * hidden + i] = value;
 }
 
 inline void embedding(float *d_out, const DeviceMatrix &table, const int *d_tokens, int rows, hipStream_t stream) {

@@ -33,8 +33,8 @@ struct WarpgroupWeights {
   const uint4 *stage;
 };
 
-// In MXFP4 they wait packed behind the stages, as many as there are stages: those of stage number + 2 are copied with the
-// rows of stage `number`. A lane unpacks its slot to upper bytes; what an instruction wants of them is in other lanes.
+// In MXFP4 they wait packed behind the stages, as many as there are stages. A lane unpacks its slot to upper bytes; what an
+// instruction wants of them is in other lanes.
 template <class Tile>
 struct WarpgroupWeights<Tile, Mxfp4Weights<Tile>> {
   static_assert(Tile::kPackedSteps == kWarpgroupStageSteps && Tile::kSlots == 32, "a stage is a group");
@@ -48,8 +48,11 @@ struct WarpgroupWeights<Tile, Mxfp4Weights<Tile>> {
         packed(behind_stages + warp * kWarpgroupStages * Tile::kGroupUnits),
         lane(own_lane) {}
   __device__ void copy(uint4 *, int number, int steps) const {
-    if (number == 0) copy_group(0, steps), copy_group(1, steps);
-    copy_group(number + 2, steps);
+    const bool inside = number * kWarpgroupStageSteps < steps;
+    const uint4 *group = from + number * Tile::kGroupUnits;
+    copy_async(place(number) + lane, group + lane, inside);
+    if (lane < Tile::kGroupUnits - Tile::kSlots)
+      copy_async(place(number) + Tile::kSlots + lane, group + Tile::kSlots + lane, inside);
   }
   __device__ void begin(const uint4 *, int number) {
     const uint4 *group = place(number);
@@ -70,13 +73,6 @@ struct WarpgroupWeights<Tile, Mxfp4Weights<Tile>> {
 
   __device__ static unsigned shuffle(unsigned value, int lane) { return __shfl_sync(~0u, value, lane); }
   __device__ uint4 *place(int number) const { return packed + number % kWarpgroupStages * Tile::kGroupUnits; }
-  __device__ void copy_group(int number, int steps) const {
-    const bool inside = number * kWarpgroupStageSteps < steps;
-    const uint4 *group = from + number * Tile::kGroupUnits;
-    copy_async(place(number) + lane, group + lane, inside);
-    if (lane < Tile::kGroupUnits - Tile::kSlots)
-      copy_async(place(number) + Tile::kSlots + lane, group + Tile::kSlots + lane, inside);
-  }
 };
 
 // The tile by two warpgroups, 64 outputs each, of 16 * Strips rows: sums and weights in registers, rows read from
@@ -86,8 +82,9 @@ template <class Tile, class Weights, int Terms, int Strips>
 __device__ inline void warpgroup_product(const MatmulArguments &a, const MatmulTile &tile, uint4 *stages) {
   constexpr int kRows = 16 * Strips, kSteps = kWarpgroupStageSteps, kOctets = 4 * kSteps, kPassRows = 256 / kOctets;
   // units of 16 bytes
+  constexpr bool kPacked = Weights::kForm == MatrixForm::kMxfp4;  // weights wait behind the stages
   constexpr int kTerm = kRows * kOctets, kWeightsAt = Terms * kTerm, kWarp = 64 * kSteps,
-                kStage = kWeightsAt + 8 * kWarp;
+                kStage = kWeightsAt + (kPacked ? 0 : 8 * kWarp);
   constexpr int kStages = kWarpgroupStages, kChunkStages = kMatmulChunk / (kSteps * kMatmulStep);
   const int thread = threadIdx.x, lane = thread % 32, warp = thread / 32;
 

@@ -80,8 +80,10 @@ constexpr size_t tile_bytes(const Card &card, int terms, int tile_rows) {
   return card.stages * step_bytes(terms, tile_rows);
 }
 constexpr size_t warpgroup_bytes(MatrixForm form, int terms, int tile_rows) {
-  const size_t packed = form == MatrixForm::kMxfp4 ? kMatmulOutputs * kMatmulStep / 32 * 17 : 0;  // of a step
-  return kWarpgroupStages * kWarpgroupStageSteps * (step_bytes(terms, tile_rows) + packed);
+  const size_t rows = kMatmulStep * terms * tile_rows * sizeof(fp16);
+  const size_t weights =
+      kMatmulOutputs * (form == MatrixForm::kMxfp4 ? kMatmulStep / 2 + 1 : kMatmulStep * sizeof(fp16));
+  return kWarpgroupStages * kWarpgroupStageSteps * (rows + weights);
 }
 
 inline ProductPlan plan_product(const Card &card, const Product &p) {
