@@ -26,7 +26,11 @@ endif
 
 # COMPILE is the compiler with its fixed flags, $(call host,FLAGS) hands flags to the compiler of the CPU's code.
 ifeq ($(GPU),amd)
-  COMPILE = $(or $(HIPCC),hipcc) --std=c++17 $(patsubst %,--offload-arch=%,$(subst $(comma), ,$(GPU_ARCH)))
+  # A list may name a card without a matrix tile beside another. All of them are not worth the build.
+  ARCHITECTURES = $(subst $(comma), ,$(GPU_ARCH))
+  HAVE_TILE = $(or $(filter native,$(ARCHITECTURES)),$(shell tools/gpu.sh with_tile $(ARCHITECTURES)))
+  COMPILE = $(if $(HAVE_TILE),,$(error GPU_ARCH=$(GPU_ARCH): no matrix instructions that the kernels are written for; make \
+    GPU=host builds for the CPU))$(or $(HIPCC),hipcc) --std=c++17 $(ARCHITECTURES:%=--offload-arch=%)
   host = $(1)
 else ifeq ($(GPU),nvidia)
   COMPILE = $(or $(NVCC),nvcc) -x cu -std=c++17 $(NVIDIA_ARCH)

@@ -236,7 +236,7 @@ void merge_bytes(const Tokenizer &tokenizer, std::string_view piece, std::vector
 
 constexpr float kSpecialScore = -1e30f;
 constexpr std::string_view kNulText = "<0x00>";  // how the file writes the token of the byte 0
-constexpr const char *kAdvice = "make it again with tools/export_tokenizer.py";
+constexpr const char *kAdvice = "make it again with ./run.sh export-tokenizer";
 
 // The file, read piece by piece. Every message names its path.
 class TokenizerFile {

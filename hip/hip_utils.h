@@ -79,9 +79,13 @@ inline std::vector<int> pick_devices() {
     for (int i = 0; i < count; i++) ids.push_back(i);
     return ids;
   }
+  std::string wrong;
   for (const std::string &word : words_of(text)) {
     uint64_t id = 0;
-    if (!read_number(word.c_str(), 0, (uint64_t)count - 1, id)) break;
+    if (!read_number(word, 0, (uint64_t)count - 1, id)) {
+      wrong = word;
+      break;
+    }
     if (std::find(ids.begin(), ids.end(), (int)id) != ids.end())
       fail_program("HIP_DEVICE_ID=%s names %s twice", text, word.c_str());
     ids.push_back((int)id);
@@ -95,7 +99,7 @@ inline std::vector<int> pick_devices() {
     snprintf(gigabytes, sizeof gigabytes, "%.1f GB", (double)properties.totalGlobalMem / 1e9);
     list += (i ? ", " : " ") + std::to_string(i) + " (" + properties.name + ", " + gigabytes + ")";
   }
-  fail_program("HIP_DEVICE_ID=%s names no device; set it to one of:%s", text, list.c_str());
+  fail_program("HIP_DEVICE_ID=%s: '%s' names no device; set it to one of:%s", text, wrong.c_str(), list.c_str());
 }
 
 // Calls use(id) for each of pick_devices, which is then the current device, until `most` are in use. A failure there leaves

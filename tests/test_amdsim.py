@@ -202,7 +202,7 @@ def test_no_card_at_all_says_what_may_hide_it(programs, tiny, tmp_path, other_ca
 
 def test_a_device_beyond_the_last_is_refused(programs, tiny, tmp_path):
     message = refusal(programs, tiny, tmp_path, HIPCC, "gfx90a:4", HIP_DEVICE_ID="4")
-    assert re.search(r"HIP_DEVICE_ID=4 names no device; set it to one of: 0 .*, 1 .*, 2 .*, 3 .*\n$", message)
+    assert re.search(r"HIP_DEVICE_ID=4: '4' names no device; set it to one of: 0 .*, 1 .*, 2 .*, 3 .*\n$", message)
 
 
 def test_a_model_that_does_not_fit_is_refused_with_a_table(programs, tiny, tmp_path):

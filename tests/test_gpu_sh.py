@@ -73,6 +73,16 @@ def test_a_card_without_a_tile_is_refused_by_name(machine, version, name):
     assert machine.make("GPU=amd", "-n", "clean").returncode == machine.make("GPU=amd", "help").returncode == 0
 
 
+@pytest.mark.parametrize("given", ["gfx906", "gfx1030,gfx1036", "gfx9000"])
+def test_a_list_without_a_tile_is_refused(machine, given):
+    machine.program(machine.bin / "hipcc")
+    done = machine.make("GPU=amd", f"GPU_ARCH={given}", "-n", "run")
+    assert done.returncode == 2 and f"*** GPU_ARCH={given}: no matrix instructions" in done.stderr
+    for taken in ("gfx906,gfx90a", "gfx90a:xnack-", "gfx9-4-generic", "native"):
+        done = machine.make("GPU=amd", f"GPU_ARCH={taken}", "-n", "run")
+        assert done.returncode == 0 and "".join(f" --offload-arch={name}" for name in taken.split(",")) in done.stdout
+
+
 def test_mixed_cards_are_a_list(machine):
     for number, version in enumerate([0, 110000, 100306, 90010, 90010]):
         machine.card(number, card_node(version))

@@ -202,7 +202,7 @@ def test_only_when_nothing_fits_does_a_run_end(programs, tiny, tmp_path):
     assert re.search(r"\nerror: the model needs 0.\d+ GB but device 1 .* has 0.002 GB free.*GETP_MEMORY.*\n$", done.stderr)
     for variables, said in [({"GETP_MEMORY": "lots"}, "GETP_MEMORY=lots: expected a number of bytes"),
                             ({"GETP_BATCH": "0"}, "GETP_BATCH=0: expected how many requests"),
-                            ({"HIP_DEVICE_ID": "0,2"}, "HIP_DEVICE_ID=0,2 names no device")]:
+                            ({"HIP_DEVICE_ID": "0,2"}, "HIP_DEVICE_ID=0,2: '2' names no device")]:
         done = run(**variables)  # what no device is at fault for is said once
         assert done.returncode == 1 and done.stderr.startswith(f"error: {said}") and done.stderr.count("\n") == 1
 
@@ -272,7 +272,7 @@ def test_a_device_that_does_not_exist_is_refused_before_any_work(programs, tiny,
                            first_prompts(tmp_path, 1), "-o", output], capture_output=True, text=True,
                           env={**os.environ, "HIP_DEVICE_ID": "64"})
     assert done.returncode == 1
-    assert "HIP_DEVICE_ID=64 names no device; set it to one of: 0 " in done.stderr
+    assert "HIP_DEVICE_ID=64: '64' names no device; set it to one of: 0 " in done.stderr
 
 
 # A run that is stopped ------------------------------------------------------------------------------------------------

@@ -402,11 +402,11 @@ def compare(options):
                     options.program)
     check_names(bounds, options.thresholds, list(metrics([], [], ("", "") if options.tokenizer else None)) +
                 ["bert"] * bool(options.bert_model))
+    for file in filter(None, (options.model, options.program)):
+        if not file.is_file():
+            raise Fault(f"{file}: no such file")
     submission = read_requests(submission_path, options.tokenizer)
     if options.model:
-        for file in filter(None, (options.model, options.program)):
-            if not file.is_file():
-                raise Fault(f"{file}: no such file")
         if not options.input.exists():
             raise Fault(f"{options.input}: no such file; name the input with -i")
         requests = len(submission[0])

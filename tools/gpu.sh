@@ -2,6 +2,7 @@
 # What a build needs to know of this machine, asked of it, for the Makefile and run.sh:
 #   tools/gpu.sh architectures amd|nvidia   those of its cards, as in gfx90a,gfx1100. A card without a matrix tile (hip/platform)
 #                                           is left out with a line on stderr; if all are, stdout says so, exit code 1
+#   tools/gpu.sh with_tile ARCHITECTURE ... those of these that have a matrix tile
 #   tools/gpu.sh toolkit amd|nvidia         the folder where ROCm or CUDA lies, or nothing
 # MACHINE_ROOT: the folder to take for /, for tests.
 set -euo pipefail
@@ -116,10 +117,20 @@ architectures() {
   fi
 }
 
+# As a compiler takes them: gfx9-4-generic, gfx90a:xnack-.
+with_tile() {
+  local word name
+  for word in "$@"; do
+    name=${word%%:*}
+    if has_tile "${name//-/_}"; then printf '%s\n' "$word"; fi
+  done
+}
+
 case ${1-},${2-} in
+  with_tile,*) "$@" ;;
   architectures,amd | architectures,nvidia | toolkit,amd | toolkit,nvidia) "$1" "$2" ;;
   *)
-    printf 'usage: tools/gpu.sh architectures|toolkit amd|nvidia\n' >&2
+    printf 'usage: tools/gpu.sh architectures|toolkit amd|nvidia, or with_tile ARCHITECTURE ...\n' >&2
     exit 1
     ;;
 esac
