@@ -127,7 +127,7 @@ def test_bad_ids_name_line_and_column(folder, tmp_path, word, complaint):
 @pytest.mark.parametrize("arguments, parts", [
     (["absent.txt"], ["absent.txt", "No such file"]),
     (["."], [".: cannot read the token ids", "Is a directory"]),
-    (["-z", "absent.bin"], ["absent.bin", "export_tokenizer"]),
+    (["-z", "absent.bin"], ["absent.bin", "export-tokenizer"]),
     (["-z", "decode"], ["decode: not a tokenizer"]),
     (["-z"], ["-z needs a value"]),
     (["-n"], ["-n needs a value"]),
