@@ -478,11 +478,9 @@ build_bench() {
 cmd_bench() {
   local model='' json=() weights backend shape='' free main steps=32 positions position word
   for word in "$@"; do
-    [[ ! -f $word ]] || model=$word
-  done
-  for word in "$@"; do
     if [[ $word == --kernel || $word == --kernel=* ]]; then
       build_bench
+      for word in "$@"; do [[ ! -f $word ]] || model=$word; done
       # The host back end would take minutes at 20b's shape.
       if [[ $(backend) == host* && -z $model && " $* " != *" --shape"* && " $* " != *" help "* ]]; then
         say "bench: the host back end: shape 7m (--shape chooses another)" >&2
@@ -491,7 +489,6 @@ cmd_bench() {
       exec "$ROOT/build/bench" "$@"
     fi
   done
-  model=''
   while [[ $# -gt 0 ]]; do
     case $1 in
       --json)

@@ -52,7 +52,7 @@ struct DeviceMatrix {
   size_t padded_n() const { return ((size_t)n + 31) / 32 * 32; }
   // Units of 16 bytes of a strip.
   size_t strip_units() const {
-    return form == MatrixForm::kMxfp4 ? mxfp4_strip_units(n) : padded_n() * 16 * sizeof(fp16) / 16;
+    return form == MatrixForm::kMxfp4 ? mxfp4_strip_units(n) : padded_n() * sizeof(fp16);
   }
   size_t unit_count() const { return count * strips() * strip_units(); }
   size_t bytes() const {

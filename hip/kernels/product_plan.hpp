@@ -52,7 +52,7 @@ inline int plan_tile_rows(MatrixForm form, int rows, int d) {
 }
 
 // Rows of a tile of expert_tiles that suits both matrices of an expert, `rows` rows spread over n_experts: of experts with
-// five rows or fewer each next to none has more than 8. (In FP16, where reading weights takes the time, that gains nothing.)
+// five rows or fewer each next to none has more than 8. (Tried with packed weights alone.)
 inline int plan_expert_tile_rows(const Card &card, const DeviceMatrix &first, const DeviceMatrix &second, int rows,
                                  int n_experts) {
   if (first.form == MatrixForm::kFp32 || second.form == MatrixForm::kFp32) return kMatvecTile;
