@@ -108,7 +108,7 @@ std::vector<float> run(const Matrices &w, const Split &x, const std::vector<floa
   ProductRows of;
   of.rows = c.rows;
   if (c.experts.empty()) {
-    Product product = product_of(w.matrix, x.split.terms, of);
+    Product product = product_of(c.card ? *c.card : card_of_test, w.matrix, x.split.terms, of);
     if (c.tile_rows) {
       product.tile_rows = c.tile_rows;
       product.row_tiles = (c.rows + c.tile_rows - 1) / c.tile_rows;

@@ -37,7 +37,7 @@ ProductPlan plan(const Card &card, const Named &p, int rows, int terms, MatrixFo
     of.groups.tile_rows = plan_expert_tile_rows(card, first, second, of.rows, kExperts);
     of.groups.count = expert_tile_count(of.rows, kExperts, of.groups.tile_rows);
   }
-  return plan_product(card, product_of(w, terms, of));
+  return plan_product(card, product_of(card, w, terms, of));
 }
 
 using K = ProductKernel;
@@ -51,12 +51,13 @@ TEST(ProductPlan, KernelsOf20b) {
   // qkv of these rows; few rows are bound by the weights, many by the matrix cores.
   for (const auto &[name, card] : kCards) {
     const K many = card.warpgroups ? K::kWarpgroup : K::kTile;
+    const K some = card.async_copies ? K::kRing : K::kStream;
     const int few = card.half_tiles ? 8 : 16;
     for (const Expected &e : {Expected{1, K::kStream, few},
                               {8, K::kStream, few},
-                              {9, K::kStream, 16},
-                              {17, K::kStream, 32},
-                              {32, K::kStream, 32},
+                              {9, some, 16},
+                              {17, some, 32},
+                              {32, some, 32},
                               {33, many, 64},
                               {96, many, 64},
                               {97, many, 128},
@@ -67,13 +68,35 @@ TEST(ProductPlan, KernelsOf20b) {
     }
     // Few outputs: many blocks rather than full ones, whatever the rows.
     EXPECT_EQ(plan(card, kProducts[2], 1870, 2).kernel, K::kStream) << name;
-    EXPECT_EQ(plan(card, kProducts[2], 1870, 2).tile_rows, 16) << name;
+    EXPECT_EQ(plan(card, kProducts[2], 1870, 2).tile_rows, few) << name;
     // 512 tokens give an expert 64 rows, 1,870 give it 234; a token alone reads four experts, a row each.
     EXPECT_EQ(plan(card, kProducts[3], 512, 2).tile_rows, 64) << name;
     EXPECT_EQ(plan(card, kProducts[3], 1870, 2).tile_rows, 128) << name;
     EXPECT_EQ(plan(card, kProducts[4], 1870, 2).kernel, many) << name;
     EXPECT_EQ(plan(card, kProducts[3], 1, 2).tile_rows, few) << name;
   }
+}
+
+// By bulk copies where rows share weights and outputs are many: from 8 blocks a processor on.
+TEST(ProductPlan, StagedWhereThereAreManyOutputs) {
+  const MatrixForm packed = MatrixForm::kMxfp4;
+  for (int rows : {1, 2, 8, 16}) EXPECT_EQ(plan(kSm90aCard, kProducts[4], rows, 2, packed).kernel, K::kStream) << rows;
+  for (int rows : {32, 64, 128}) EXPECT_EQ(plan(kSm90aCard, kProducts[4], rows, 2, packed).kernel, K::kStaged) << rows;
+  EXPECT_EQ(plan(kSm90aCard, kProducts[4], 32, 2, packed).tile_rows, 8);
+  EXPECT_EQ(plan(kSm90aCard, kProducts[4], 128, 2, packed).tile_rows, 16);
+  EXPECT_EQ(plan(kSm90aCard, kProducts[4], 512, 2, packed).kernel, K::kWarpgroup);
+  EXPECT_EQ(plan(kSm90aCard, kProducts[5], 1, 2).kernel, K::kStream);
+  for (int rows : {2, 32}) EXPECT_EQ(plan(kSm90aCard, kProducts[5], rows, 2).kernel, K::kStaged) << rows;
+  for (const Card &card : {kGfx9Card, kGfx11Card, kSm80Card})
+    EXPECT_NE(plan(card, kProducts[5], 32, 2).kernel, K::kStaged);
+}
+
+// 132 processors: blocks of 48, 32 and 16 outputs of qkv, w_o and a matrix of 2,112 outputs.
+TEST(ProductPlan, RingsMakeAsManyOutputsAsGiveEachProcessorABlock) {
+  EXPECT_EQ(plan(kSm90aCard, kProducts[0], 32, 2).tile_outputs, 48);
+  EXPECT_EQ(plan(kSm90aCard, kProducts[1], 32, 2).tile_outputs, 32);
+  EXPECT_EQ(plan_product(kSm90aCard, {MatrixForm::kFp16, 2, 2880, 2112, 32, 1}).tile_outputs, 16);
+  EXPECT_EQ(plan_product(kSm90aCard, {MatrixForm::kFp16, 1, 768, 2112, 32, 1}).threads, 3 * 32);  // a chunk each
 }
 
 TEST(ProductPlan, BlocksOfFewRowsHaveMoreWavesTheFewerTheyAre) {
@@ -119,7 +142,7 @@ TEST(ProductPlan, EveryPlanFitsItsCard) {
           ASSERT_LE(made.threads, 384) << name << ", " << p.name << ", " << rows;
           ASSERT_GT(made.threads, 0) << name << ", " << p.name << ", " << rows;
           if (!p.of_experts) {
-            ASSERT_GE(made.tile_rows, plan_tile_rows(MatrixForm::kFp16, rows, p.d))
+            ASSERT_GE(made.tile_rows, plan_tile_rows(card, MatrixForm::kFp16, rows, p.d))
                 << name << ", " << p.name << ", " << rows;
           }
         }

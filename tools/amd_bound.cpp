@@ -61,7 +61,7 @@ void run_product(const StepProduct &p, int batch, int terms, MatrixForm form) {
   ProductRows of;
   of.rows = own_rows;
   // The tiles of all rows, of which some are run.
-  Product product = {w.form, terms, p.n, own_d, plan_tile_rows(w.form, rows, p.d), 0};
+  Product product = {w.form, terms, p.n, own_d, plan_tile_rows(current_card(), w.form, rows, p.d), 0};
   product.row_tiles = (own_rows + product.tile_rows - 1) / product.tile_rows;
   const ProductPlan plan = plan_product(current_card(), product);
   launch_matmul(matmul_arguments(zeros<float>((size_t)own_rows * own_d), w, nullptr, x, of, product.row_tiles), w.form,

@@ -110,6 +110,7 @@ class ForwardPass {
     swiglu(split_alone ? nullptr : s.gate_up, split, s.mlp1_out, rows * k, p.intermediate_dim, p.swiglu_limit, stream);
     see(Stage::kSwiglu, l, s.gate_up);
     chosen.share = 1;
+    chosen.experts_known = true;
     expert_linear(device.card, s.mlp2_out, layer.w_mlp2, layer.b_mlp2, s.gate_up, split, chosen, stream);
     see(Stage::kMlp2, l, s.mlp2_out);
     pending.d_values = s.mlp2_out;

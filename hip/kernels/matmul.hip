@@ -7,9 +7,12 @@
 //   up in FP32 in ascending order: depends on n alone, not on the kernel, the tile or what shares it. Matrix cores that
 //   truncate their sums stay at FP32 grade that way.
 //
-// Three kernels: matmul_stream.hip for few rows, matmul_tile.hip for many, matmul_warpgroup.hip for many where the card has warpgroups.
+// The kernels, of which product_plan.hpp chooses: for up to 32 rows matmul_stream.hip, or, by copies past the registers,
+// matmul_staged.hip (many outputs) and matmul_ring.hip (few); for more matmul_tile.hip, or matmul_warpgroup.hip.
 #pragma once
 
+#include "matmul_ring.hip"
+#include "matmul_staged.hip"
 #include "matmul_stream.hip"
 #include "matmul_tile.hip"
 #include "matmul_warpgroup.hip"
@@ -22,6 +25,9 @@ struct MatmulConstants {
   using Tile = TileOf;
   using Weights = WeightsOf;
   static constexpr int kTerms = TermsOf, kRows = RowsOf;
+  // Which kernels of few rows there are.
+  static constexpr bool kStaged = kAsyncCopies && Tile::kHalves && kRows <= 32;
+  static constexpr bool kRing = kStaged && kRows >= 16 && Weights::kForm == MatrixForm::kFp16;
 };
 
 // Calls use(constants) with the MatmulConstants for weights of that form, so many terms, tiles of so many rows.
@@ -56,13 +62,37 @@ inline void with_matmul_constants(MatrixForm form, int terms, int tile_rows, Use
   });
 }
 
+// Calls use(strips) with how many strips of outputs a block of the ring kernel makes.
+template <class Use>
+inline void with_ring_strips(int outputs, Use use) {
+  if (outputs == 16)
+    use(std::integral_constant<int, 1>{});
+  else if (outputs == 32)
+    use(std::integral_constant<int, 2>{});
+  else
+    use(std::integral_constant<int, kRingStrips>{});
+}
+
 // Once a device, before its first product: allows the kernels for many rows the shared memory of their stages.
 inline void prepare_matmul(const Card &card) {
   for (MatrixForm form : {MatrixForm::kFp16, MatrixForm::kMxfp4})
     for (int terms : {1, 2})
-      for (int tile_rows : {64, 128})
+      for (int tile_rows : {8, 16, 32, 64, 128})
         with_matmul_constants(form, terms, tile_rows, [&](auto constants) {
           using C = decltype(constants);
+          if constexpr (C::kStaged) {
+            if (card.bulk_copies)
+              getp_allow_shared(matmul_staged_kernel<typename C::Tile, typename C::Weights, C::kTerms, C::kRows>,
+                                staged_bytes(form, terms, C::kRows));
+          }
+          if constexpr (C::kRing) {
+            for (int strips = 1; strips <= kRingStrips; strips++)
+              with_ring_strips(strips * 16, [&](auto constant) {
+                getp_allow_shared(
+                    matmul_ring_kernel<typename C::Tile, typename C::Weights, C::kTerms, C::kRows, constant.value>,
+                    card.shared_limit);
+              });
+          }
           if constexpr (C::kRows >= 64) {
             getp_allow_shared(matmul_tile_kernel<typename C::Tile, typename C::Weights, C::kTerms, C::kRows>,
                               tile_bytes(card, terms, tile_rows));
@@ -96,6 +126,7 @@ inline MatmulArguments matmul_arguments(float *d_out, const DeviceMatrix &w, con
   a.d = w.d;
   a.row_tiles = row_tiles;
   a.steps = (w.n + kMatmulStep - 1) / kMatmulStep;
+  a.matrix_known = !of.d_experts || of.experts_known;
   return a;
 }
 
@@ -105,7 +136,8 @@ inline void launch_matmul(const MatmulArguments &a, MatrixForm form, const Produ
   HIP_REQUIRE((uintptr_t)a.w % 16 == 0 && (uintptr_t)a.hi % 16 == 0 && (uintptr_t)a.lo % 16 == 0);
   HIP_REQUIRE((terms == 1 || terms == 2) && plan.kernel != ProductKernel::kMatvec);
   HIP_REQUIRE(form == MatrixForm::kFp16 || (form == MatrixForm::kMxfp4 && a.n % kMxfp4Group == 0));
-  HIP_REQUIRE((plan.kernel == ProductKernel::kStream) == (plan.tile_rows <= 32));
+  HIP_REQUIRE((plan.kernel != ProductKernel::kTile && plan.kernel != ProductKernel::kWarpgroup) ==
+              (plan.tile_rows <= 32));
   const int output_tiles = (a.d + plan.tile_outputs - 1) / plan.tile_outputs;
   const dim3 blocks(block_count((size_t)output_tiles * a.row_tiles, 1, 512)), threads(plan.threads);
   with_matmul_constants(form, terms, plan.tile_rows, [&](auto constants) {
@@ -113,6 +145,22 @@ inline void launch_matmul(const MatmulArguments &a, MatrixForm form, const Produ
     using Tile = typename C::Tile;
     using Weights = typename C::Weights;
     if constexpr (C::kRows <= 32) {
+      if constexpr (C::kStaged) {
+        if (plan.kernel == ProductKernel::kStaged) {
+          HIP_LAUNCH_SHARED((matmul_staged_kernel<Tile, Weights, C::kTerms, C::kRows>), blocks, threads,
+                            plan.shared_bytes, stream, a);
+          return;
+        }
+      }
+      if constexpr (C::kRing) {
+        if (plan.kernel == ProductKernel::kRing) {
+          with_ring_strips(plan.tile_outputs, [&](auto strips) {
+            HIP_LAUNCH_SHARED((matmul_ring_kernel<Tile, Weights, C::kTerms, C::kRows, strips.value>), blocks, threads,
+                              plan.shared_bytes, stream, a);
+          });
+          return;
+        }
+      }
       HIP_LAUNCH((matmul_stream_kernel<Tile, Weights, C::kTerms, C::kRows>), blocks, threads, stream, a);
     } else {
       if constexpr (kWarpgroups) {
@@ -131,7 +179,7 @@ inline void launch_matmul(const MatmulArguments &a, MatrixForm form, const Produ
 // The form of w is MXFP4 or FP16.
 inline void matmul(const Card &card, float *d_out, const DeviceMatrix &w, const float *d_bias, const SplitRows &x,
                    const ProductRows &of, hipStream_t stream) {
-  const Product product = product_of(w, x.terms, of);
+  const Product product = product_of(card, w, x.terms, of);
   launch_matmul(matmul_arguments(d_out, w, d_bias, x, of, product.row_tiles), w.form, plan_product(card, product),
                 x.terms, stream);
 }

@@ -6,7 +6,7 @@
 
 namespace getp_hip {
 
-// The arguments of all three kernels, in the terms of matmul.hip; matmul_arguments fills them.
+// The arguments of the kernels, in the terms of matmul.hip; matmul_arguments fills them.
 struct MatmulArguments {
   float *out;
   const uint4 *w;  // strips, in MXFP4 or FP16
@@ -17,7 +17,8 @@ struct MatmulArguments {
   const ExpertTile *tiles;  // where rows of an expert are grouped; else none
   const int *grouped_rows;  // their rows
   int share, rows, n, d, row_tiles;
-  int steps;  // of kMatmulStep k, to the end of n
+  int steps;          // of kMatmulStep k, to the end of n
+  bool matrix_known;  // which matrix and rows a block takes: before the kernel before has ended
 };
 
 // Which outputs of which rows of which matrix a block makes. Blocks beside each other take the row tiles of one matrix,
@@ -99,6 +100,7 @@ struct Fp16Weights {
       held.units[u] =
           load_once(from.units + group * kUnits + (Tile::weight_unit(lane, u) - Tile::weight_unit(lane, 0)));
   }
+  __device__ void load_shared(const uint4 *group, int lane) { held = load_weights<Tile>(group, lane); }
   __device__ typename Tile::Operand operand(int) const { return held; }
 };
 
@@ -126,6 +128,11 @@ struct Mxfp4Weights {
     for (int i = 0; i < Tile::kLaneSlots; i++)
       slots[i] = load_once(from.slots + group * kUnits + (Tile::weight_unit(lane, i) - Tile::weight_unit(lane, 0)));
     scales = from.scales[group * kUnits * 4];
+  }
+  __device__ void load_shared(const uint4 *group, int lane) {
+    GETP_UNROLL
+    for (int i = 0; i < Tile::kLaneSlots; i++) slots[i] = group[Tile::weight_unit(lane, i)];
+    scales = ((const unsigned *)(group + Tile::kSlots))[Tile::slot_scales(Tile::weight_unit(lane, 0))];
   }
   __device__ typename Tile::Operand operand(int step) const {
     typename Tile::Operand operand;
@@ -181,19 +188,18 @@ struct TileRows {
 
 // Finishes and stores the sums of a wave: `OutputStrips` strips of 16 outputs from strip first_output_strip of the tile
 // on, `RowStrips` of 16 rows from strip first_row_strip on.
-template <class Tile, int OutputStrips, int RowStrips>
+template <class Tile, int OutputStrips, int RowStrips, int Values = Tile::kValues>
 __device__ inline void store_totals(const MatmulArguments &a, const MatmulTile &tile, const TileRows &rows,
                                     typename Tile::Sums (&totals)[OutputStrips][RowStrips], int first_output_strip,
                                     int first_row_strip, int lane) {
-  MatmulOutput outputs[OutputStrips][Tile::kValues];
+  MatmulOutput outputs[OutputStrips][Values];
   GETP_UNROLL
-  for (int i = 0; i < OutputStrips * Tile::kValues; i++)
-    outputs[i / Tile::kValues][i % Tile::kValues].load(
-        a, tile.matrix,
-        tile.first_output + (first_output_strip + i / Tile::kValues) * 16 + Tile::output(lane, i % Tile::kValues));
+  for (int i = 0; i < OutputStrips * Values; i++)
+    outputs[i / Values][i % Values].load(
+        a, tile.matrix, tile.first_output + (first_output_strip + i / Values) * 16 + Tile::output(lane, i % Values));
   GETP_UNROLL
-  for (int j = 0; j < RowStrips * Tile::kValues; j++) {
-    const int strip = j / Tile::kValues, v = j % Tile::kValues, r = (first_row_strip + strip) * 16 + Tile::row(lane, v);
+  for (int j = 0; j < RowStrips * Values; j++) {
+    const int strip = j / Values, v = j % Values, r = (first_row_strip + strip) * 16 + Tile::row(lane, v);
     float *out = a.out + (size_t)rows.out[r] * a.d;
     GETP_UNROLL
     for (int i = 0; i < OutputStrips; i++) {

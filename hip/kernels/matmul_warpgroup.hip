@@ -60,11 +60,11 @@ struct WarpgroupWeights<Tile, Mxfp4Weights<Tile>> {
     scales = ((const unsigned *)(group + Tile::kSlots))[Tile::slot_scales(lane)];
   }
   __device__ uint4 operand(int i) const {
-    const uint2 bytes = Tile::upper_bytes(word_of(slot, i)), scale = Tile::group_scales(scales, i);
+    const uint2 bytes = Tile::upper_bytes(word_of(slot, i), scales, i);
     const int low = lane / 4 * 4 + lane % 4 / 2, high = low + 2;
     const unsigned which = lane % 2 ? 0x3424u : 0x1404u;
-    return {Tile::spread(shuffle(bytes.x, low), which, scale.x), Tile::spread(shuffle(bytes.y, low), which, scale.y),
-            Tile::spread(shuffle(bytes.x, high), which, scale.x), Tile::spread(shuffle(bytes.y, high), which, scale.y)};
+    return {Tile::spread(shuffle(bytes.x, low), which), Tile::spread(shuffle(bytes.y, low), which),
+            Tile::spread(shuffle(bytes.x, high), which), Tile::spread(shuffle(bytes.y, high), which)};
   }
 
  private:

@@ -57,7 +57,7 @@ inline void matvec(const Card &card, float *d_out, const DeviceMatrix &w, const 
                    hipStream_t stream) {
   HIP_REQUIRE(of.rows > 0 && of.rows <= 65535 && w.n > 0 && w.d > 0 && of.share > 0 && of.rows % of.share == 0);
   HIP_REQUIRE(!of.grouped() || of.groups.tile_rows == kMatvecTile);
-  const Product product = product_of(w, 1, of);
+  const Product product = product_of(card, w, 1, of);
   const ProductPlan plan = plan_product(card, product);
   MatvecArguments a = {};
   a.out = d_out;

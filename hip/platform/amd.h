@@ -40,7 +40,7 @@ __device__ inline uint4 load_once(const uint4 *from) {
 #define GETP_AFTER_PREVIOUS()
 
 #define GETP_SHARED_STAGES(name, count) __shared__ uint4 name[count]
-constexpr bool kStagesAreDynamic = false, kWarpgroups = false;
+constexpr bool kStagesAreDynamic = false, kWarpgroups = false, kAsyncCopies = false;
 static_assert(kGfx9Card.stages == kSharedStages && kGfx11Card.stages == kSharedStages, "as planned, so compiled");
 template <class Kernel>
 void getp_allow_shared(Kernel, size_t) {}
@@ -58,6 +58,7 @@ inline hipError_t getp_card(Card *card, std::string *refusal) {
   architecture.resize(std::min(architecture.size(), architecture.find(':')));
   const bool mfma = is_word_of(kMfmaArchitectures, architecture);
   *card = mfma ? kGfx9Card : kGfx11Card;
+  card->processors = properties.multiProcessorCount;
   hipFuncAttributes attributes = {};
   if (!mfma && !is_word_of(kWmmaArchitectures, architecture)) {
     *refusal = architecture + " has no matrix instructions that the kernels are written for; they are for " +

@@ -2,6 +2,7 @@
 // host/block.h what it checks in kernels, host/device.h memory and settings, host/runtime.h the runtime's functions.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 
 #include "card.h"
@@ -19,6 +20,26 @@
 constexpr bool kStagesAreDynamic = false, kWarpgroups = false;
 template <class Kernel>
 void getp_allow_shared(Kernel, size_t) {}
+
+// Copies of cp.async's interface (stage_async.h) are there at once.
+constexpr bool kAsyncCopies = true;
+inline void copy_async(uint4 *shared, const void *from, bool inside) {
+  *shared = inside ? *(const uint4 *)from : uint4{0, 0, 0, 0};
+}
+inline void commit_copies() {}
+template <int>
+inline void wait_for_copies() {}
+class CopyBarrier {
+ public:
+  void begin() {}
+  static void begun() { __syncthreads(); }
+  void expect(int) {}
+  void copy(uint4 *to, const uint4 *from, int units) { std::copy_n(from, units, to); }
+  void wait(int) { __syncthreads(); }
+
+ private:
+  unsigned long long state_;
+};
 
 #define GETP_AFTER_PREVIOUS()
 
@@ -39,6 +60,7 @@ inline float multiply_add(float a, float b, float c) { return a * b + c; }
 inline hipError_t getp_card(Card *card, std::string *) {
   *card = getp_host::options().wave == 64 ? kGfx9Card : getp_host::options().wmma ? kGfx11Card : kSm80Card;
   card->stages = kSharedStages;
+  card->bulk_copies = card->async_copies;
   return hipSuccess;
 }
 

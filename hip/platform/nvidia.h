@@ -76,7 +76,7 @@ __device__ inline uint4 load_once(const uint4 *from) {
 }
 
 #define GETP_SHARED_STAGES(name, count) extern __shared__ __align__(1024) uint4 name[]
-constexpr bool kStagesAreDynamic = true, kWarpgroups = true;
+constexpr bool kStagesAreDynamic = true, kWarpgroups = true, kAsyncCopies = true;
 static_assert(kSm80Card.stages == kSharedStages && kSm90aCard.stages == kSharedStages, "as planned, so compiled");
 // The launch reports errors.
 template <class Kernel>
@@ -113,6 +113,7 @@ inline hipError_t getp_card(Card *card, std::string *refusal) {
   }
   cudaFree(d_has);
   *card = has ? kSm90aCard : kSm80Card;
+  card->processors = properties.multiProcessorCount;
   return error;
 }
 

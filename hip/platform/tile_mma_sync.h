@@ -18,29 +18,25 @@ struct MatrixTile : TileOperands<MmaSyncLayout> {
 
   // The unit whose codes are word `word` of a slot.
   __device__ static uint4 unpack(unsigned codes, unsigned scales, int word) {
-    const uint2 bytes = upper_bytes(codes), scale = group_scales(scales, word);
-    return {spread(bytes.x, 0x1404u, scale.x), spread(bytes.y, 0x1404u, scale.y), spread(bytes.x, 0x3424u, scale.x),
-            spread(bytes.y, 0x3424u, scale.y)};
+    const uint2 bytes = upper_bytes(codes, scales, word);
+    return {spread(bytes.x, 0x1404u), spread(bytes.y, 0x1404u), spread(bytes.x, 0x3424u), spread(bytes.y, 0x3424u)};
   }
-  // The upper bytes of FP16 values before their scale, which tell magnitude and sign: four of each of the two outputs.
-  __device__ static uint2 upper_bytes(unsigned codes) {
+  // The upper bytes of its FP16 values, which tell all of them: four of each of the two outputs.
+  __device__ static uint2 upper_bytes(unsigned codes, unsigned scales, int word) {
     const unsigned magnitudes = codes & 0x77777777u;
-    return {select(0x3e3c3800u, 0x46444240u, magnitudes) | (codes & 0x80808080u),
-            select(0x3e3c3800u, 0x46444240u, magnitudes >> 16) | (codes << 4 & 0x80808080u)};
+    const unsigned scale = select(scales, 0, 0x4440u + word / 2 * 2), next = select(scales, 0, 0x4441u + word / 2 * 2);
+    return {look_up(magnitudes, scale) | (codes & 0x80808080u),
+            look_up(magnitudes >> 16, next) | (codes << 4 & 0x80808080u)};
   }
-  // The scales of both outputs for word `word`, as pairs of FP16.
-  __device__ static uint2 group_scales(unsigned scales, int word) {
-    const unsigned at = word / 2 * 2 * 0x1010u;
-    return {select(scales, 0, 0x0404u + at), select(scales, 0, 0x1414u + at)};
-  }
-  // Two values with those upper bytes, as `which` selects them, times their scale.
-  __device__ static unsigned spread(unsigned bytes, unsigned which, unsigned scale) {
-    unsigned halves = select(bytes, 0, which);
-    asm("mul.f16x2 %0, %0, %1;" : "+r"(halves) : "r"(scale));
-    return halves;
-  }
+  // Two values with those upper bytes, as `which` selects them.
+  __device__ static unsigned spread(unsigned bytes, unsigned which) { return select(bytes, 0, which); }
 
  private:
+  // Four magnitudes, by nibbles, times the power of two whose upper byte is `scale`: a byte tells exponent and mantissa, so
+  // that the table's eight bytes are the scale's and the differences to it, but for zero.
+  __device__ static unsigned look_up(unsigned magnitudes, unsigned scale) {
+    return select(scale * 0x01010100u + 0x01fffc00u, scale * 0x01010101u + 0x0a080604u, magnitudes);
+  }
   // Four of the eight bytes, by the nibbles of `which`.
   __device__ static unsigned select(unsigned low, unsigned high, unsigned which) {
     unsigned bytes;

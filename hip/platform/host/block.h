@@ -50,10 +50,12 @@ class BlockRunner {
   }
 
   // Runs one block. Returns an empty string, or what went wrong. `seed` 0 runs the threads in ascending order, anything
-  // else in an order drawn from seed and block, anew after every barrier.
-  std::string run(const Body &body, dim3 grid, dim3 block, dim3 index, int wave, uint64_t seed) {
+  // else in an order drawn from seed and block, anew after every barrier. shared_limit: bytes of shared memory that a
+  // block may have, at most kMaxShared.
+  std::string run(const Body &body, dim3 grid, dim3 block, dim3 index, int wave, size_t shared_limit, uint64_t seed) {
     body_ = &body;
     wave_ = wave;
+    shared_left_ = shared_limit;
     threads_ = (int)(block.x * block.y * block.z);
     gridDim = grid;
     blockDim = block;
@@ -147,14 +149,15 @@ class BlockRunner {
     for (const Site &known : sites_)
       if (known.id == site) return shared_.data() + known.offset;
     const size_t offset = (shared_used_ + 15) / 16 * 16;
-    if (offset + bytes + kSharedGuard > shared_.size()) {
-      set_fault(format("shared memory '%s' does not fit: a block has %zu bytes", name, kSharedBytes));
+    if (bytes > shared_left_ || offset + bytes + kSharedGuard > shared_.size()) {
+      set_fault(format("shared memory '%s' does not fit: of a block's bytes %zu are left", name, shared_left_));
       abandon();
     }
     memset(shared_.data() + offset, 0xff, bytes);
     memset(shared_.data() + offset + bytes, kSharedPattern, kSharedGuard);
     sites_.push_back({site, name, offset, bytes});
     shared_used_ = offset + bytes + kSharedGuard;
+    shared_left_ -= bytes;
     return shared_.data() + offset;
   }
 
@@ -178,7 +181,7 @@ class BlockRunner {
     ((BlockRunner *)self->owner)->fiber_loop(self);
   }
 
-  static constexpr size_t kSharedBytes = 64 * 1024, kSharedGuard = 64;
+  static constexpr size_t kMaxShared = 99 << 10, kSharedGuard = 64;
   static constexpr unsigned char kSharedPattern = 0xa5;
   struct Site {
     const void *id;
@@ -303,8 +306,8 @@ class BlockRunner {
   Wave waves_[kMaxBlock / 32];
   Deferred deferred_[kMaxBlock];
   std::vector<Site> sites_;
-  size_t shared_used_ = 0;
-  std::vector<unsigned char> shared_ = std::vector<unsigned char>(kSharedBytes);
+  size_t shared_used_ = 0, shared_left_ = 0;
+  std::vector<unsigned char> shared_ = std::vector<unsigned char>(kMaxShared + 64 * kSharedGuard);
 };
 
 // The block that the calling CPU thread runs now; null outside kernels.

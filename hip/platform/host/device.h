@@ -27,6 +27,8 @@ struct Options {
   bool wmma = false;             // waves of 32: the tile layout of WMMA instead of that of mma.sync
   std::vector<uint64_t> memory;  // bytes of each device; those beyond the list's end have as much as its last
 
+  // Of the cards whose tiles are asked for (card.h).
+  size_t shared_limit() const { return (wave == 64 || wmma ? 64 : 99) << 10; }
   uint64_t memory_of(int device) const { return memory[std::min((size_t)device, memory.size() - 1)]; }
 };
 

@@ -46,7 +46,7 @@ inline void launch(const char *kernel, dim3 grid, dim3 block, const Body &body) 
     for (uint64_t first; !failed && !enough() && (first = next.fetch_add(at_a_time)) < blocks;)
       for (uint64_t b = first; b < std::min(blocks, first + at_a_time) && !failed; b++) {
         const dim3 index((unsigned)(b % grid.x), (unsigned)(b / grid.x % grid.y), (unsigned)(b / grid.x / grid.y));
-        std::string found = runner.run(body, grid, block, index, settings.wave, settings.seed);
+        std::string found = runner.run(body, grid, block, index, settings.wave, settings.shared_limit(), settings.seed);
         if (found.empty()) continue;
         std::lock_guard<std::mutex> lock(mutex);
         if (!failed.exchange(true))

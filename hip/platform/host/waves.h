@@ -37,3 +37,8 @@ float group_sums(float (&values)[N]) {
   });
   return values[0];
 }
+
+// See ../stage_async.h.
+inline void sync_wave() {
+  getp_host::current_block->rendezvous(0, [](const void *, void *, int) {});
+}
