@@ -37,7 +37,9 @@ __device__ inline uint4 load_once(const uint4 *from) {
   return {words.x, words.y, words.z, words.w};
 }
 
-#define GETP_AFTER_PREVIOUS()
+#define GETP_AFTER_PREVIOUS() ((void)0)
+
+__device__ inline void sync_wave() { __builtin_amdgcn_wave_barrier(); }  // see stage_async.h
 
 #define GETP_SHARED_STAGES(name, count) __shared__ uint4 name[count]
 constexpr bool kStagesAreDynamic = false, kWarpgroups = false, kAsyncCopies = false;

@@ -24,7 +24,7 @@
 #if __CUDA_ARCH__ >= 900
 #define GETP_AFTER_PREVIOUS() asm volatile("griddepcontrol.wait; griddepcontrol.launch_dependents;" ::: "memory")
 #else
-#define GETP_AFTER_PREVIOUS()
+#define GETP_AFTER_PREVIOUS() ((void)0)
 #endif
 static __global__ void getp_probe_kernel() {}
 inline bool getp_launches_early() {

@@ -28,3 +28,26 @@ struct StageCopy {
   // Before the barrier after which the oldest stage is read.
   __device__ static void wait() {}
 };
+
+// Copies to shared memory and their barrier, see stage_async.h: here they are made when they are asked for. Kernels of AMD's
+// cards do without.
+__device__ inline void copy_async(uint4 *shared, const void *from, bool inside) {
+  *shared = inside ? *(const uint4 *)from : uint4{0, 0, 0, 0};
+}
+__device__ inline void commit_copies() {}
+template <int>
+__device__ inline void wait_for_copies() {}
+
+class CopyBarrier {
+ public:
+  __device__ void begin() {}
+  __device__ static void begun() { __syncthreads(); }
+  __device__ void expect(int) {}
+  __device__ void copy(uint4 *to, const uint4 *from, int units) {
+    for (int u = 0; u < units; u++) to[u] = from[u];
+  }
+  __device__ void wait(int) { __syncthreads(); }
+
+ private:
+  unsigned long long state_;
+};
