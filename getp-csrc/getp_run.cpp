@@ -125,7 +125,7 @@ float *forward_hip(Transformer *transformer, int token, int pos) {
               ready ? "outside the model's vocabulary or sequence" : "call warm_up first");
   gpu::Device &device = gpu::node.devices[0];
   device.use_positions(p.seq_len);
-  gpu::forward_rows(device, {{token}, {pos}, {0}, {0}, {0}});
+  gpu::forward_rows(device, {{token}, {pos}, {0}, {0}, {0}, {}, {}});
   gpu::copy_to_host(device.h_logits, device.s.logits, p.vocab_size, device.stream);
   gpu::copy_to_host(device.h_next_tokens, device.s.next_tokens, 1, device.stream);
   HIP_CHECK(hipStreamSynchronize(device.stream));

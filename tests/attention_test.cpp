@@ -67,7 +67,33 @@ static std::vector<float> run(const Shape &p, const std::vector<int> &positions,
   getp_hip::attention(d_out.data(), d_partial.data(), d_q.data(), cache, d_sinks.data(),
                       {d_positions.data(), d_slots.data(), rows, longest}, p.heads, p.kv_heads, p.head_dim, nullptr);
   d_partial.fetch();  // its guards
-  return d_out.fetch();
+  const std::vector<float> out = d_out.fetch();
+  if (windowed) return out;
+
+  // The same from pages, those of each slot in some order among those of the others.
+  const int of_slot = (longest + getp_hip::kPagePositions) / getp_hip::kPagePositions,
+            page_length = getp_hip::kPagePositions;
+  std::vector<int> table(slot_count * of_slot);
+  std::iota(table.begin(), table.end(), 0);
+  std::shuffle(table.begin(), table.end(), std::mt19937(longest));
+  std::vector<float> paged_keys(table.size() * page_length * kv, NAN), paged_values = paged_keys;
+  for (int slot = 0; slot < slot_count; slot++)
+    for (int t = 0; t <= last[slot]; t++) {
+      const size_t row = (size_t)table[slot * of_slot + t / page_length] * page_length + t % page_length;
+      std::copy_n(&keys[t * kv], kv, &paged_keys[row * kv]);
+      std::copy_n(&values[t * kv], kv, &paged_values[row * kv]);
+    }
+  Buffer<float> d_paged_keys(paged_keys), d_paged_values(paged_values), d_paged_out(q.size());
+  Buffer<int> d_table(table);
+  cache.d_keys = d_paged_keys.data();
+  cache.d_values = d_paged_values.data();
+  cache.length = page_length;
+  cache.d_table = d_table.data();
+  cache.pages_of_slot = of_slot;
+  getp_hip::attention(d_paged_out.data(), d_partial.data(), d_q.data(), cache, d_sinks.data(),
+                      {d_positions.data(), d_slots.data(), rows, longest}, p.heads, p.kv_heads, p.head_dim, nullptr);
+  EXPECT_EQ(memcmp(d_paged_out.fetch().data(), out.data(), out.size() * sizeof(float)), 0) << "pages";
+  return out;
 }
 
 // length: see run().

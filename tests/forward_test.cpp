@@ -292,6 +292,53 @@ TEST_F(ForwardTest, ARowsLogitsDoNotDependOnItsBatch) {
   unsetenv("GETP_BATCH");
 }
 
+// Sequences that grow beyond a page while pages are too few for all: those that came last are put off and read again.
+TEST_F(ForwardTest, PutOffSequencesKeepTheirTokens) {
+  if (getenv("AMDSIM")) GTEST_SKIP() << "300 positions would take minutes";
+  load(k7m);
+  setenv("GETP_BATCH", "6", 1);
+  warm_up(&transformer, nullptr);
+  unsetenv("GETP_BATCH");
+  getp_hip::Device &device = getp_hip::node.devices[0];
+  const int steps = getp_hip::kPagePositions + 8, count = 5;
+  long long put_off = 0;
+  // Short ones end at once, so that others are thought to be short; these fill a page but for a few positions.
+  const auto serve = [&](int pages) {
+    std::vector<std::vector<int>> tokens(count);
+    device.use_growing(steps, count);
+    getp_hip::BatchShape of = device.batch;
+    of.pages = pages;
+    device.use_shape(of);
+    int next = 0;
+    getp_hip::Scheduler scheduler(
+        {of.slots, of.rows, of.prompt_rows, of.pages, of.pages_of_slot(), getp_hip::kPagePositions},
+        [&](getp_hip::ScheduledRequest &request) {
+          if (next == count) return false;
+          request = {next, std::vector<int>(next < 2 ? 1 : getp_hip::kPagePositions - 2 * next), steps};
+          for (size_t i = 0; i < request.prompt.size(); i++) request.prompt[i] = (int)(next * 131 + i * 37) % 500;
+          next++;
+          return true;
+        });
+    for (getp_hip::Batch batch; scheduler.compose(batch);) {
+      getp_hip::forward_rows(device, batch);
+      getp_hip::copy_to_host(device.h_next_tokens, device.s.next_tokens, batch.logit_rows.size(), device.stream);
+      HIP_CHECK(hipStreamSynchronize(device.stream));
+      for (size_t i = 0; i < batch.logit_rows.size(); i++) {
+        const int slot = batch.logit_slots[i], r = scheduler.request_of(slot).index;
+        tokens[r].push_back(device.h_next_tokens[i]);
+        scheduler.take(slot, device.h_next_tokens[i], r < 2);
+      }
+    }
+    put_off = scheduler.put_off();
+    return tokens;
+  };
+  const auto expected = serve(2 * count);
+  EXPECT_EQ(put_off, 0);
+  EXPECT_EQ(serve(3), expected);
+  EXPECT_GT(put_off, 0);
+  finish(&transformer, nullptr);
+}
+
 // Sequences that go on in step, so many at a time that every kind of tile is used: the bits of each alone.
 TEST_F(ForwardTest, ALargeBatchHasTheBitsOfEachAlone) {
   load(kTiny);

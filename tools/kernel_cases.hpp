@@ -210,8 +210,14 @@ inline Work expert_product(const Setting &at, int d, int n, int share) {
 // The cache of a layer with a window, or of one without, for as many sequences as rows.
 inline KvCache random_cache(const Setting &at, bool window) {
   const int layer = window ? 0 : 1, positions = window ? at.p.seq_len : at.position + 1;
-  const BatchShape shape = {at.rows, at.rows, Device::kPromptRows, positions};
+  BatchShape shape = {at.rows, at.rows, Device::kPromptRows, positions};
+  shape.pages = at.rows * shape.pages_of_slot();
   KvCache cache = shape.cache(at.p, layer);
+  if (cache.pages_of_slot) {
+    std::vector<int> table(shape.pages);
+    std::iota(table.begin(), table.end(), 0);
+    cache.d_table = at.memory.copied(table);
+  }
   cache.d_keys = at.memory.random(shape.cache_floats(at.p, layer));
   cache.d_values = at.memory.random(shape.cache_floats(at.p, layer));
   return cache;

@@ -2,6 +2,8 @@
 #pragma once
 
 #include <algorithm>
+#include <climits>
+#include <numeric>
 #include <string>
 #include <vector>
 
@@ -24,15 +26,16 @@ struct Device {
   int most_slots = 0;
   bool one_sequence = false;          // whose cache keeps every position
   size_t cache_floats = 0;            // of s.key_cache, and of s.value_cache
+  bool pages_are_fixed = false;       // as use_positions leaves them
   int terms = 2;                      // FP16 terms of an activation in products: 2 are FP32 grade, 1 is the fast mode
   StageObserver *observer = nullptr;  // who looks at the stages of a step, if anybody does
   float *h_logits = nullptr;          // (host_logits(), V), pinned
   int *h_next_tokens = nullptr;       // (slots), pinned
-  int *h_batch = nullptr;             // (4, rows), pinned
+  int *h_batch = nullptr;             // (6, rows), pinned
 
   static constexpr size_t kRuntime = 128u << 20;
   static constexpr int kPromptRows = 32;
-  static constexpr int kPlannedPositions = 1024;  // of a request, when memory is shared out between state and caches
+  static constexpr int kLikelyPages = 4;  // of a request whose limit is more than twice as far
 
   // Bytes of `count` elements of the field's type, or of a matrix.
   template <class T>
@@ -47,8 +50,11 @@ struct Device {
     return bytes < kSmall ? (bytes + 511) / 512 * 512 : (bytes + kPage - 1) / kPage * kPage;
   }
 
+  // Of so many slots with pages for sequences of full length.
   BatchShape shape(int slots, int positions) const {
-    return {one_sequence ? 1 : slots + batch.prompt_rows - 1, slots, batch.prompt_rows, positions};
+    BatchShape shape = {one_sequence ? 1 : slots + batch.prompt_rows - 1, slots, batch.prompt_rows, positions};
+    shape.pages = slots * shape.pages_of_slot();
+    return shape;
   }
 
   // Bytes of the state for so many slots.
@@ -60,11 +66,12 @@ struct Device {
   }
 
   // Floats of the keys (or values) of all layers.
-  size_t cache_count(int slots, int positions) const {
+  size_t cache_count(const BatchShape &of) const {
     size_t floats = 0;
-    for (const Layer &layer : w.layers) floats += shape(slots, positions).cache_floats(p, layer.index);
+    for (const Layer &layer : w.layers) floats += of.cache_floats(p, layer.index);
     return floats;
   }
+  size_t cache_count(int slots, int positions) const { return cache_count(shape(slots, positions)); }
 
   // The largest number of slots from 1 to `most` that fits(slots); 0 if none.
   template <class Fits>
@@ -80,14 +87,48 @@ struct Device {
     return low;
   }
 
-  // From now on sequences have at most `positions` tokens: the shorter, the more of them at a time.
+  // From now on sequences have at most `positions` tokens: the shorter, the more of them at a time. Each slot has the pages
+  // of a sequence of full length.
   void use_positions(int positions) {
     positions = std::min(positions, p.seq_len);
-    batch = shape(most_that(most_slots, [&](int slots) { return cache_count(slots, positions) <= cache_floats; }),
-                  positions);
+    if (pages_are_fixed && positions == batch.positions) return;
+    use_shape(shape(most_that(most_slots, [&](int slots) { return cache_count(slots, positions) <= cache_floats; }),
+                    positions));
+    pages_are_fixed = true;
+    if (!s.page_table) return;  // not yet set up
+    std::vector<int> table(batch.pages);
+    std::iota(table.begin(), table.end(), 0);
+    copy_to_device(s.page_table, table.data(), table.size(), stream);
+    HIP_CHECK(hipStreamSynchronize(stream));
+  }
+
+  // The same for `requests` sequences that may end before, and get pages as they grow, from Scheduler: as many slots as
+  // leave half the pages of full length to each, pages where what is left of the memory of the caches.
+  void use_growing(int positions, int requests) {
+    positions = std::min(positions, p.seq_len);
+    const auto with_pages = [&](int slots, int pages) {
+      BatchShape of = shape(slots, positions);
+      of.pages = std::min(pages, of.pages);
+      return of;
+    };
+    const int of_slot = with_pages(1, INT_MAX).pages_of_slot();
+    const int slots = most_that(std::min(most_slots, std::max(1, requests)), [&](int some) {
+      return cache_count(with_pages(some, std::max(of_slot, some * std::min((of_slot + 1) / 2, kLikelyPages)))) <=
+             cache_floats;
+    });
+    const int pages =
+        most_that(slots * of_slot, [&](int some) { return cache_count(with_pages(slots, some)) <= cache_floats; });
+    use_shape(with_pages(slots, pages));
+    pages_are_fixed = false;
+  }
+
+  // Lays out the caches.
+  void use_shape(const BatchShape &of) {
+    batch = of;
     size_t at = 0;
     for (Layer &layer : w.layers) {
       layer.cache = batch.cache(p, layer.index);
+      if (layer.cache.pages_of_slot) layer.cache.d_table = s.page_table;
       layer.cache.d_keys = s.key_cache + at;
       layer.cache.d_values = s.value_cache + at;
       at += batch.cache_floats(p, layer.index);
@@ -135,6 +176,7 @@ struct Device {
     const size_t used = weights + kRuntime, room = free_bytes > used ? free_bytes - used : 0;
     const size_t state = choose_slots(room), cache = cache_bytes(cache_floats), needed = used + state + cache;
     use_positions(p.seq_len);
+    pages_are_fixed = false;
     hipDeviceProp_t properties = {};
     HIP_CHECK(hipGetDeviceProperties(&properties, id));
     auto gb = [](size_t bytes) { return (double)bytes / 1e9; };
@@ -174,7 +216,7 @@ struct Device {
     allocate(s.value_cache, cache_floats);
     h_logits = pinned_alloc<float>((size_t)host_logits() * p.vocab_size);
     h_next_tokens = pinned_alloc<int>(most.slots);
-    h_batch = pinned_alloc<int>(4 * (size_t)most.rows);
+    h_batch = pinned_alloc<int>(6 * (size_t)most.rows);
     use_positions(p.seq_len);
     upload_angles();
   }
@@ -190,7 +232,7 @@ struct Device {
     release(s.value_cache, cache_floats);
     pinned_free(h_logits, (size_t)host_logits() * p.vocab_size);
     pinned_free(h_next_tokens, most.slots);
-    pinned_free(h_batch, 4 * (size_t)most.rows);
+    pinned_free(h_batch, 6 * (size_t)most.rows);
     if (stream) HIP_CHECK(hipStreamDestroy(stream));
   }
 
@@ -203,16 +245,16 @@ struct Device {
     batch.prompt_rows = one_sequence ? p.seq_len : kPromptRows;  // as long as the sequence: no layer's cache is a ring
     // The expert kernels' grids hold 65,535 rows.
     const int wanted = one_sequence ? 1 : std::min(wanted_slots(), 65535 / p.experts_per_token - kPromptRows);
-    const int planned = std::min(p.seq_len, kPlannedPositions);
+    const int planned = std::min(p.seq_len, kPagePositions);  // how long sequences will be is not known yet
     most_slots = std::max(1, most_that(wanted, [&](int slots) {
                             const size_t least = std::max(cache_count(slots, planned), cache_count(1, p.seq_len));
                             return state_bytes(slots) + cache_bytes(least) <= room;
                           }));
     // All that is left, up to what the slots can use; one sequence of full length must fit.
     const size_t state = state_bytes(most_slots), left = room > state ? room - state : 0;
-    const int full = std::max(
-        1, most_that(most_slots, [&](int slots) { return cache_bytes(cache_count(slots, p.seq_len)) <= left; }));
-    cache_floats = std::max(cache_count(full, p.seq_len), cache_count(most_slots, planned));
+    size_t fits = left / 2 / sizeof(float);
+    while (cache_bytes(fits) > left) fits -= std::min<size_t>(fits, 1u << 19);
+    cache_floats = std::max(cache_count(1, p.seq_len), std::min(fits, cache_count(most_slots, p.seq_len)));
     return state;
   }
 

@@ -6,6 +6,7 @@
 
 #include "../kernels/embedding.hip"
 #include "../kernels/linear.hip"
+#include "../kernels/page_table.hip"
 #include "../kernels/rmsnorm.hip"
 #include "../kernels/rope.hip"
 #include "../kernels/swiglu.hip"
@@ -22,13 +23,19 @@ class ForwardPass {
       : device(on), batch(of), rows((int)of.tokens.size()), logit_rows((int)of.logit_rows.size()) {
     HIP_REQUIRE(rows > 0 && rows <= device.batch.rows && logit_rows <= device.batch.slots);
     int *h_end = device.h_batch;
-    for (const std::vector<int> *each : {&batch.tokens, &batch.positions, &batch.slots, &batch.logit_rows})
+    for (const std::vector<int> *each :
+         {&batch.tokens, &batch.positions, &batch.slots, &batch.logit_rows, &batch.table_places, &batch.table_pages})
       h_end = std::copy(each->begin(), each->end(), h_end);
     copy_to_device(s.batch, device.h_batch, h_end - device.h_batch, stream);
     d_tokens = s.batch;
     at = {d_tokens + rows, d_tokens + 2 * rows, rows,
           *std::max_element(batch.positions.begin(), batch.positions.end())};
     d_logit_rows = d_tokens + 3 * rows;
+    if (const int changes = (int)batch.table_places.size()) {
+      HIP_REQUIRE(changes <= rows);
+      const int *d_places = d_logit_rows + logit_rows;
+      change_pages(s.page_table, d_places, d_places + changes, changes, stream);
+    }
     if (device.observer) device.observer->begin_step(batch.tokens[0], batch.positions[0]);
   }
 
@@ -74,7 +81,8 @@ class ForwardPass {
     see(Stage::kQkv, l, s.qkv);
     rope(s.q, cache, s.qkv, s.cos_table, s.sin_table, at, p.n_attn_heads, p.n_kv_heads, p.head_dim, stream);
     see(Stage::kQuery, l, s.q);
-    see(Stage::kKey, l, cache.d_keys + (size_t)(batch.positions[0] % cache.length) * p.kv_dim());
+    see(Stage::kKey, l,
+        cache.d_keys + (size_t)(cache.d_table ? batch.positions[0] : batch.positions[0] % cache.length) * p.kv_dim());
 
     // even layers see the last sliding_window positions; each head's sink takes part in the softmax only
     attention(s.tb, s.att, s.q, cache, layer.attn_sinks, at, p.n_attn_heads, p.n_kv_heads, p.head_dim, stream);

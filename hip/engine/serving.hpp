@@ -122,10 +122,13 @@ inline long long serve(Node &node, RequestList &requests) {
   Run run(requests);
   std::atomic<long long> tokens{0};
   const auto start = std::chrono::steady_clock::now();
-  for (Device &device : node.devices) device.use_positions(requests.steps());
+  for (Device &device : node.devices) device.use_growing(requests.steps(), run.count());
+  std::atomic<long long> put_off{0}, read_again{0};
   node.run([&](Device &device) {
-    Scheduler scheduler(node.share(device, run.count()), device.batch.rows, device.batch.prompt_rows,
-                        [&](ScheduledRequest &request) { return run.next(request); });
+    const BatchShape &of = device.batch;
+    Scheduler scheduler(
+        {node.share(device, run.count()), of.rows, of.prompt_rows, of.pages, of.pages_of_slot(), kPagePositions},
+        [&](ScheduledRequest &request) { return run.next(request); });
     for (Batch batch; stop_code == 0 && scheduler.compose(batch);) {
       forward_rows(device, batch);
       take_tokens(run, scheduler, device, batch);
@@ -135,8 +138,13 @@ inline long long serve(Node &node, RequestList &requests) {
       fprintf(stderr, "\r%d of %d requests done, %lld tokens, %.0f tok/s ", run.finished(), run.count(), tokens.load(),
               (double)tokens / seconds);
     }
+    put_off += scheduler.put_off();
+    read_again += scheduler.read_again();
   });
   if (terminal) fprintf(stderr, "\r\033[K");
+  if (put_off)
+    fprintf(stderr, "memory for keys and values was short: requests were put off %lld times, %lld tokens read again\n",
+            put_off.load(), read_again.load());
   return run.close();
 }
 

@@ -17,18 +17,27 @@ struct BatchShape {
   int slots = 0;        // sequences at a time; also rows of logits
   int prompt_rows = 0;  // prompt tokens of one sequence in a step, at most
   int positions = 0;    // tokens of a sequence, at most
+  int pages = 0;        // of each layer that sees everything
+
+  int pages_of_slot() const { return (positions + kPagePositions - 1) / kPagePositions; }
 
   // The cache of a layer, but for where it lies. A layer with a window keeps a ring: the window and the rest of the
   // most prompt tokens, whose first still need the old keys. A window over everything is none.
   KvCache cache(const Config &p, int layer) const {
     KvCache cache;
     cache.window = p.window(layer) < positions ? p.window(layer) : 0;
-    cache.length = cache.window > 0 ? std::min(positions, cache.window + prompt_rows - 1) : positions;
+    if (cache.window > 0) {
+      cache.length = std::min(positions, cache.window + prompt_rows - 1);
+    } else {
+      cache.length = std::min(positions, kPagePositions);
+      cache.pages_of_slot = pages_of_slot();
+    }
     return cache;
   }
   // Floats of a layer's keys (or values); each layer's begin on 16 bytes.
   size_t cache_floats(const Config &p, int layer) const {
-    return ((size_t)cache(p, layer).length * slots * p.kv_dim() + 3) / 4 * 4;
+    const KvCache own = cache(p, layer);
+    return ((size_t)own.length * (own.pages_of_slot ? pages : slots) * p.kv_dim() + 3) / 4 * 4;
   }
 };
 
@@ -62,7 +71,8 @@ struct DeviceState {
   float *value_cache;        // the same
   float *cos_table;          // (seq_len, head_dim / 2), what the harness's compute_cos_sin gives
   float *sin_table;          // (seq_len, head_dim / 2)
-  int *batch;                // (4, rows): token, position and slot of each row; rows whose logits are wanted
+  int *batch;       // (6, rows): token, position and slot of each row; rows whose logits are wanted; changes of
+  int *page_table;  // (slots, pages of a sequence), see KvCache: their places and pages
 
   // visit(name, device pointer by reference, count of elements) for every field but the KV cache.
   template <class Visit>
@@ -96,7 +106,8 @@ struct DeviceState {
     visit("next_tokens", next_tokens, slots);
     visit("cos_table", cos_table, angles);
     visit("sin_table", sin_table, angles);
-    visit("batch", batch, 4 * rows);
+    visit("batch", batch, 6 * rows);
+    visit("page_table", page_table, slots * ((p.seq_len + kPagePositions - 1) / kPagePositions));
   }
 };
 

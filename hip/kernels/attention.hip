@@ -21,7 +21,7 @@
 
 namespace getp_hip {
 
-constexpr int kAttentionSpan = 256, kAttentionThreads = 128;
+constexpr int kAttentionSpan = kPagePositions, kAttentionThreads = 128;
 
 // Positions that a row sees, its own included.
 __host__ __device__ inline int attention_seen(int position, int window) {
@@ -84,9 +84,8 @@ struct AttentionSum {
 
 template <int Dim, bool Vector>
 __global__ void __launch_bounds__(kAttentionThreads, Dim <= 64 ? 4 : 2)
-    attention_span_kernel(float *out, float *partial, const float *q, const float *key_cache, const float *value_cache,
-                          const float *sinks, const int *positions, const int *slots, int heads, int kv_heads,
-                          int head_dim, int length, int window) {
+    attention_span_kernel(float *out, float *partial, const float *q, KvCache cache, const float *sinks,
+                          const int *positions, const int *slots, int heads, int kv_heads, int head_dim) {
   GETP_AFTER_PREVIOUS();
   using Shape = AttentionShape<Dim>;
   constexpr int kLanes = Shape::kLanes, kWidth = Shape::kWidth, kHeads = Shape::kHeads, kPitch = Shape::kPitch;
@@ -102,12 +101,13 @@ __global__ void __launch_bounds__(kAttentionThreads, Dim <= 64 ? 4 : 2)
   const int own_heads = heads_per_kv - head_in_kv < kHeads ? heads_per_kv - head_in_kv : kHeads;
   const int first_head = kv_head * heads_per_kv + head_in_kv;
   const size_t row = blockIdx.y, row_head = row * heads + first_head;
-  const int position = positions[row], seen = attention_seen(position, window);
+  const int position = positions[row], seen = attention_seen(position, cache.window), length = cache.length;
   const int before = (int)blockIdx.z * kAttentionSpan;  // positions seen by earlier spans
   if (before >= seen) return;
   const int count = seen - before < kAttentionSpan ? seen - before : kAttentionSpan;
-  const int begin = (position + 1 - seen + before) % length;
-  const size_t pitch = (size_t)kv_heads * head_dim, slot = (size_t)slots[row] * length * pitch + kv_head * head_dim;
+  const int first_position = position + 1 - seen + before, begin = cache.place(first_position);
+  const size_t pitch = (size_t)kv_heads * head_dim,
+               slot = cache.first_row(slots[row], first_position) * pitch + kv_head * head_dim;
   const int lane = threadIdx.x % kLanes, group = threadIdx.x / kLanes;
 
   // Where position i of the span lies in the slot. Past the last one it repeats it: loads need no condition, and what
@@ -128,7 +128,7 @@ __global__ void __launch_bounds__(kAttentionThreads, Dim <= 64 ? 4 : 2)
   const auto load_keys = [&](float(&to)[kKeys][kWidth], int first) {
     GETP_UNROLL
     for (int k = 0; k < kKeys; k++)
-      load_attention_row<Dim, Vector>(to[k], key_cache + place(first + group * kKeys + k), head_dim);
+      load_attention_row<Dim, Vector>(to[k], cache.d_keys + place(first + group * kKeys + k), head_dim);
   };
   GETP_UNROLL
   for (int ahead = 0; ahead < kKeysAhead; ahead++) load_keys(keys[ahead], ahead * kKeyStep);
@@ -155,7 +155,7 @@ __global__ void __launch_bounds__(kAttentionThreads, Dim <= 64 ? 4 : 2)
   const auto load_values = [&](float(&to)[kValues][kWidth], int first) {
     GETP_UNROLL
     for (int k = 0; k < kValues; k++)
-      load_attention_row<Dim, Vector>(to[k], value_cache + place(first + group * kValues + k), head_dim);
+      load_attention_row<Dim, Vector>(to[k], cache.d_values + place(first + group * kValues + k), head_dim);
   };
   GETP_UNROLL
   for (int ahead = 0; ahead < kValuesAhead; ahead++) load_values(values[ahead], ahead * kValueStep);
@@ -262,7 +262,9 @@ inline void attention(float *d_out, float *d_partial, const float *d_q, const Kv
                       const RowPlaces &at, int heads, int kv_heads, int head_dim, hipStream_t stream) {
   HIP_REQUIRE(at.rows > 0 && at.rows <= 65535 && kv_heads > 0 && heads % kv_heads == 0 && at.longest >= 0);
   HIP_REQUIRE(head_dim > 0 && head_dim <= 256 && cache.length > 0 && cache.form == CacheForm::kFp32);
-  HIP_REQUIRE(cache.window > 0 ? cache.window <= cache.length : at.longest < cache.length);
+  HIP_REQUIRE(cache.d_table      ? cache.window == 0 && at.longest < cache.pages_of_slot * kPagePositions
+              : cache.window > 0 ? cache.window <= cache.length
+                                 : at.longest < cache.length);
   HIP_REQUIRE((uintptr_t)d_q % 16 == 0 && (uintptr_t)cache.d_keys % 16 == 0 && (uintptr_t)cache.d_values % 16 == 0);
   const int spans = attention_spans(at.longest, cache.window);
   HIP_REQUIRE(spans <= 65535);
@@ -270,8 +272,8 @@ inline void attention(float *d_out, float *d_partial, const float *d_q, const Kv
     constexpr int kHeads = AttentionShape<dim.value>::kHeads;
     const int blocks = (heads / kv_heads + kHeads - 1) / kHeads;
     HIP_LAUNCH((attention_span_kernel<dim.value, vector.value>), dim3(kv_heads * blocks, at.rows, spans),
-               dim3(kAttentionThreads), stream, d_out, d_partial, d_q, cache.d_keys, cache.d_values, d_sinks,
-               at.d_positions, at.d_slots, heads, kv_heads, head_dim, cache.length, cache.window);
+               dim3(kAttentionThreads), stream, d_out, d_partial, d_q, cache, d_sinks, at.d_positions, at.d_slots,
+               heads, kv_heads, head_dim);
   };
   if (head_dim % 4 != 0)
     launch(std::integral_constant<int, 256>{}, std::false_type{});

@@ -12,9 +12,8 @@
 
 namespace getp_hip {
 
-__global__ void rope_kernel(float *q, float *key_cache, float *value_cache, const float *qkv, const float *cos_table,
-                            const float *sin_table, const int *positions, const int *slots, int heads, int kv_heads,
-                            int head_dim, int length) {
+__global__ void rope_kernel(float *q, KvCache cache, const float *qkv, const float *cos_table, const float *sin_table,
+                            const int *positions, const int *slots, int heads, int kv_heads, int head_dim) {
   const int half = head_dim / 2, pair = (int)(blockIdx.x * blockDim.x + threadIdx.x);
   const int head = pair / half, i = pair % half, all_heads = heads + 2 * kv_heads;
   // No kernel writes what leads to the angle.
@@ -24,10 +23,10 @@ __global__ void rope_kernel(float *q, float *key_cache, float *value_cache, cons
   GETP_AFTER_PREVIOUS();
   if (head >= all_heads) return;
   const float *from = qkv + (row * all_heads + head) * head_dim + i;
-  const size_t cached = ((size_t)slots[row] * length + position % length) * kv_heads;
+  const size_t cached = (cache.first_row(slots[row], (int)position) + cache.place((int)position)) * kv_heads;
   float *to = head < heads              ? q + (row * heads + head) * head_dim
-              : head < heads + kv_heads ? key_cache + (cached + head - heads) * head_dim
-                                        : value_cache + (cached + head - heads - kv_heads) * head_dim;
+              : head < heads + kv_heads ? cache.d_keys + (cached + head - heads) * head_dim
+                                        : cache.d_values + (cached + head - heads - kv_heads) * head_dim;
   float a = from[0], b = from[half];
   if (rotated) {
     const float first = a;
@@ -43,8 +42,8 @@ inline void rope(float *d_q, const KvCache &cache, const float *d_qkv, const flo
   HIP_REQUIRE(at.rows > 0 && at.rows <= 65535 && heads > 0 && kv_heads > 0 && head_dim > 0 && head_dim % 2 == 0);
   HIP_REQUIRE(cache.length > 0 && cache.form == CacheForm::kFp32);
   const size_t pairs = (size_t)(heads + 2 * kv_heads) * (head_dim / 2);
-  HIP_LAUNCH(rope_kernel, dim3(block_count(pairs, 256), at.rows), dim3(256), stream, d_q, cache.d_keys, cache.d_values,
-             d_qkv, d_cos, d_sin, at.d_positions, at.d_slots, heads, kv_heads, head_dim, cache.length);
+  HIP_LAUNCH(rope_kernel, dim3(block_count(pairs, 256), at.rows), dim3(256), stream, d_q, cache, d_qkv, d_cos, d_sin,
+             at.d_positions, at.d_slots, heads, kv_heads, head_dim);
 }
 
 }  // namespace getp_hip

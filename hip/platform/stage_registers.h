@@ -47,7 +47,4 @@ class CopyBarrier {
     for (int u = 0; u < units; u++) to[u] = from[u];
   }
   __device__ void wait(int) { __syncthreads(); }
-
- private:
-  unsigned long long state_;
 };
