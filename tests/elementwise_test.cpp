@@ -7,6 +7,7 @@
 #include "../hip/kernels/bias.hip"
 #include "../hip/kernels/embedding.hip"
 #include "../hip/kernels/rmsnorm.hip"
+#include "../hip/kernels/page_table.hip"
 #include "../hip/kernels/rope.hip"
 
 namespace {
@@ -157,6 +158,20 @@ TEST_P(ElementwiseTest, RopeRotatesAndFillsTheCache) {
       EXPECT_TRUE(all_near(d_keys.fetch(), keys, 5e-6)) << "head_dim " << head_dim << ", heads " << heads;
       EXPECT_TRUE(all_near(d_values.fetch(), values, 0)) << "head_dim " << head_dim << ", heads " << heads;
     }
+}
+
+TEST_P(ElementwiseTest, PagesChangeWhereTheyAreSaidTo) {
+  std::vector<int> expected(700);
+  for (int i = 0; i < (int)expected.size(); i++) expected[i] = -i;
+  std::vector<int> places, pages;
+  for (int i = 0; i < 300; i++) {  // more than a block
+    places.push_back(i * 377 % 700);
+    pages.push_back(1000 + i);
+  }
+  Buffer<int> d_table(expected), d_places(places), d_pages(pages);
+  for (int i = 0; i < 300; i++) expected[places[i]] = pages[i];
+  getp_hip::change_pages(d_table.data(), d_places.data(), d_pages.data(), 300, nullptr);
+  EXPECT_EQ(d_table.fetch(), expected);
 }
 
 TEST_P(ElementwiseTest, BiasIsAddedToEachRowAndByExpert) {

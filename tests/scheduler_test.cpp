@@ -133,6 +133,12 @@ TEST(Scheduler, SomeArePutOffWherePagesAreScarceAndNoneWhereTheyAreNot) {
   EXPECT_EQ(scarce.tokens, plenty.tokens);
 }
 
+TEST(Scheduler, EverySlotIsUsedWherePagesDoForAll) {
+  std::mt19937 random(5);
+  EXPECT_EQ(serve(asks_of(100, 8, 8, random), 8, {32, 63, 32, 32, 1, 8}).most_at_a_time, 32);
+  EXPECT_EQ(serve(asks_of(100, 60, 1 << 20, random), 60, {16, 47, 32, 128, 8, 8}).most_at_a_time, 16);
+}
+
 // Of the full length, as random models generate: what is admitted fits to the end, so that nothing is read twice.
 TEST(Scheduler, NothingIsReadTwiceWhereAllReachTheirLimit) {
   std::mt19937 random(3);

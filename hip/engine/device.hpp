@@ -35,6 +35,7 @@ struct Device {
 
   static constexpr size_t kRuntime = 128u << 20;
   static constexpr int kPromptRows = 32;
+  static_assert(kPromptRows <= kPagePositions, "a step gives a sequence one page at most");
   static constexpr int kLikelyPages = 4;  // of a request whose limit is more than twice as far
 
   // Bytes of `count` elements of the field's type, or of a matrix.
@@ -52,9 +53,9 @@ struct Device {
 
   // Of so many slots with pages for sequences of full length.
   BatchShape shape(int slots, int positions) const {
-    BatchShape shape = {one_sequence ? 1 : slots + batch.prompt_rows - 1, slots, batch.prompt_rows, positions};
-    shape.pages = slots * shape.pages_of_slot();
-    return shape;
+    BatchShape of = {one_sequence ? 1 : slots + batch.prompt_rows - 1, slots, batch.prompt_rows, positions};
+    of.pages = slots * of.pages_of_slot();
+    return of;
   }
 
   // Bytes of the state for so many slots.
@@ -73,7 +74,7 @@ struct Device {
   }
   size_t cache_count(int slots, int positions) const { return cache_count(shape(slots, positions)); }
 
-  // The largest number of slots from 1 to `most` that fits(slots); 0 if none.
+  // The largest number from 1 to `most`, of slots or pages, that fits(number); 0 if none.
   template <class Fits>
   static int most_that(int most, Fits fits) {
     int low = 0;
@@ -94,16 +95,17 @@ struct Device {
     if (pages_are_fixed && positions == batch.positions) return;
     use_shape(shape(most_that(most_slots, [&](int slots) { return cache_count(slots, positions) <= cache_floats; }),
                     positions));
-    pages_are_fixed = true;
     if (!s.page_table) return;  // not yet set up
+    pages_are_fixed = true;
     std::vector<int> table(batch.pages);
     std::iota(table.begin(), table.end(), 0);
     copy_to_device(s.page_table, table.data(), table.size(), stream);
     HIP_CHECK(hipStreamSynchronize(stream));
   }
 
-  // The same for `requests` sequences that may end before, and get pages as they grow, from Scheduler: as many slots as
-  // leave half the pages of full length to each, pages where what is left of the memory of the caches.
+  // The same for at most `requests` sequences at a time that may end before, and get pages as they grow, from Scheduler: as
+  // many slots as leave half the pages of full length to each, or kLikelyPages, and pages where what is left of the memory of
+  // the caches. Where all reach full length, some slots, and their rings, are not used.
   void use_growing(int positions, int requests) {
     positions = std::min(positions, p.seq_len);
     const auto with_pages = [&](int slots, int pages) {
@@ -118,6 +120,7 @@ struct Device {
     });
     const int pages =
         most_that(slots * of_slot, [&](int some) { return cache_count(with_pages(slots, some)) <= cache_floats; });
+    HIP_REQUIRE(slots > 0 && pages >= of_slot);
     use_shape(with_pages(slots, pages));
     pages_are_fixed = false;
   }
@@ -176,7 +179,6 @@ struct Device {
     const size_t used = weights + kRuntime, room = free_bytes > used ? free_bytes - used : 0;
     const size_t state = choose_slots(room), cache = cache_bytes(cache_floats), needed = used + state + cache;
     use_positions(p.seq_len);
-    pages_are_fixed = false;
     hipDeviceProp_t properties = {};
     HIP_CHECK(hipGetDeviceProperties(&properties, id));
     auto gb = [](size_t bytes) { return (double)bytes / 1e9; };
@@ -245,16 +247,19 @@ struct Device {
     batch.prompt_rows = one_sequence ? p.seq_len : kPromptRows;  // as long as the sequence: no layer's cache is a ring
     // The expert kernels' grids hold 65,535 rows.
     const int wanted = one_sequence ? 1 : std::min(wanted_slots(), 65535 / p.experts_per_token - kPromptRows);
+    // A sequence of any length: those within a window keep pages there, too, which may take more than a ring.
+    const size_t one =
+        std::max(cache_count(1, p.seq_len), cache_count(1, std::min(p.seq_len, std::max(1, p.window(0)))));
     const int planned = std::min(p.seq_len, kPagePositions);  // how long sequences will be is not known yet
     most_slots = std::max(1, most_that(wanted, [&](int slots) {
-                            const size_t least = std::max(cache_count(slots, planned), cache_count(1, p.seq_len));
+                            const size_t least = std::max(cache_count(slots, planned), one);
                             return state_bytes(slots) + cache_bytes(least) <= room;
                           }));
     // All that is left, up to what the slots can use; one sequence of full length must fit.
     const size_t state = state_bytes(most_slots), left = room > state ? room - state : 0;
     size_t fits = left / 2 / sizeof(float);
     while (cache_bytes(fits) > left) fits -= std::min<size_t>(fits, 1u << 19);
-    cache_floats = std::max(cache_count(1, p.seq_len), std::min(fits, cache_count(most_slots, p.seq_len)));
+    cache_floats = std::max(one, std::min(fits, cache_count(most_slots, p.seq_len)));
     return state;
   }
 

@@ -21,7 +21,8 @@ class ForwardPass {
   // Copies the batch's lists to the device.
   ForwardPass(const Device &on, const Batch &of)
       : device(on), batch(of), rows((int)of.tokens.size()), logit_rows((int)of.logit_rows.size()) {
-    HIP_REQUIRE(rows > 0 && rows <= device.batch.rows && logit_rows <= device.batch.slots);
+    const int changes = (int)batch.table_places.size();
+    HIP_REQUIRE(rows > 0 && rows <= device.batch.rows && logit_rows <= device.batch.slots && changes <= rows);
     int *h_end = device.h_batch;
     for (const std::vector<int> *each :
          {&batch.tokens, &batch.positions, &batch.slots, &batch.logit_rows, &batch.table_places, &batch.table_pages})
@@ -31,8 +32,7 @@ class ForwardPass {
     at = {d_tokens + rows, d_tokens + 2 * rows, rows,
           *std::max_element(batch.positions.begin(), batch.positions.end())};
     d_logit_rows = d_tokens + 3 * rows;
-    if (const int changes = (int)batch.table_places.size()) {
-      HIP_REQUIRE(changes <= rows);
+    if (changes > 0) {
       const int *d_places = d_logit_rows + logit_rows;
       change_pages(s.page_table, d_places, d_places + changes, changes, stream);
     }

@@ -45,12 +45,12 @@ struct Node {
     HIP_CHECK(hipSetDevice(devices[0].id));  // for forward_hip, which runs in the calling thread
   }
 
-  // How many of `requests` a device serves at a time: as many as it has slots, but where that is more than there are, a
-  // share in proportion to its slots, so that the first device does not take them all.
+  // How many of `requests` a device may serve at a time: as many as it can have slots, but where that is more than there
+  // are, a share in proportion to them, so that the first device does not take them all.
   int share(const Device &device, int requests) const {
     long long slots = 0;
-    for (const Device &each : devices) slots += each.batch.slots;
-    return (int)std::min<long long>(device.batch.slots, ((long long)requests * device.batch.slots + slots - 1) / slots);
+    for (const Device &each : devices) slots += each.most_slots;
+    return (int)std::min<long long>(device.most_slots, ((long long)requests * device.most_slots + slots - 1) / slots);
   }
 
   // Calls work(device) for each device, in a thread of its own, and waits for all. A device that fails says so, ends

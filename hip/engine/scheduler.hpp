@@ -10,8 +10,9 @@
 #include <algorithm>
 #include <deque>
 #include <functional>
-#include <numeric>
 #include <vector>
+
+#include "../fail.hpp"
 
 namespace getp_hip {
 
@@ -47,6 +48,9 @@ class Scheduler {
   };
 
   Scheduler(const Room &room, NextRequest next) : room_(room), sequences_(room.slots), next_(std::move(next)) {
+    if (room.slots < 1 || room.rows < room.slots || room.pages < room.pages_of_slot)
+      fail("Scheduler: %d slots, %d rows, %d pages of which a sequence needs %d", room.slots, room.rows, room.pages,
+           room.pages_of_slot);
     room_.prompt_rows = std::min(room.prompt_rows, room.rows);
     for (int page = room.pages - 1; page >= 0; page--) free_.push_back(page);
   }
@@ -132,7 +136,7 @@ class Scheduler {
   }
 
   void give_up(Sequence &s) {
-    free_.insert(free_.end(), s.pages.begin(), s.pages.end());
+    free_.insert(free_.end(), s.pages.rbegin(), s.pages.rend());  // so that one sequence alone always has the same
     s.pages.clear();
     s.active = false;
   }
@@ -161,17 +165,21 @@ class Scheduler {
   }
 
   void count_expected() {
-    active_ = expected_ = 0;
+    active_ = expected_ = may_grow_ = 0;
     for (const Sequence &s : sequences_)
       if (s.active) {
         active_++;
         expected_ += expected_pages(s);
+        may_grow_ += pages_for(s.request.steps) - (int)s.pages.size();
       }
   }
 
   // Takes the request that has waited longest, or the next one, into a free slot if pages are likely to do for all; false
   // if not, or if there is none.
   bool admit(int slot, Batch &batch) {
+    // Some are left to those that are there, so that they need not put it off at once.
+    const long long left = (long long)free_.size() - std::min<long long>(active_ / 8, may_grow_);
+    if (active_ > 0 && (expected_ >= room_.pages || left <= 0)) return false;
     if (waiting_.empty() && more_) {
       Sequence arrived;
       more_ = next_(arrived.request);
@@ -183,13 +191,14 @@ class Scheduler {
     if (waiting_.empty()) return false;
     const long long expected = expected_ + expected_pages(waiting_.front());
     const int now = pages_for((int)waiting_.front().tokens.size());
-    if (active_ > 0 && (expected > room_.pages || now + active_ / 8 > (int)free_.size())) return false;
+    if (active_ > 0 && (expected > room_.pages || now > left)) return false;
     sequences_[slot] = std::move(waiting_.front());
     waiting_.pop_front();
     sequences_[slot].active = true;
     grow(slot, sequences_[slot].next_rows(room_.prompt_rows), batch);
     active_++;
     expected_ = expected;
+    may_grow_ += pages_for(sequences_[slot].request.steps) - (int)sequences_[slot].pages.size();
     return true;
   }
 
@@ -199,8 +208,8 @@ class Scheduler {
   std::vector<int> free_;            // pages
   NextRequest next_;
   bool more_ = true;
-  int active_ = 0;  // sequences, and the pages that they will have: of this step
-  long long expected_ = 0;
+  // Of this step: sequences, the pages that they will have in the end, and those that they may still ask for.
+  long long active_ = 0, expected_ = 0, may_grow_ = 0;
   long long arrived_ = 0, generated_ = 0, stopped_ = 0, put_off_ = 0, read_again_ = 0;
 };
 

@@ -122,13 +122,12 @@ inline long long serve(Node &node, RequestList &requests) {
   Run run(requests);
   std::atomic<long long> tokens{0};
   const auto start = std::chrono::steady_clock::now();
-  for (Device &device : node.devices) device.use_growing(requests.steps(), run.count());
+  for (Device &device : node.devices) device.use_growing(requests.steps(), node.share(device, run.count()));
   std::atomic<long long> put_off{0}, read_again{0};
   node.run([&](Device &device) {
     const BatchShape &of = device.batch;
-    Scheduler scheduler(
-        {node.share(device, run.count()), of.rows, of.prompt_rows, of.pages, of.pages_of_slot(), kPagePositions},
-        [&](ScheduledRequest &request) { return run.next(request); });
+    Scheduler scheduler({of.slots, of.rows, of.prompt_rows, of.pages, of.pages_of_slot(), kPagePositions},
+                        [&](ScheduledRequest &request) { return run.next(request); });
     for (Batch batch; stop_code == 0 && scheduler.compose(batch);) {
       forward_rows(device, batch);
       take_tokens(run, scheduler, device, batch);

@@ -71,8 +71,9 @@ struct DeviceState {
   float *value_cache;        // the same
   float *cos_table;          // (seq_len, head_dim / 2), what the harness's compute_cos_sin gives
   float *sin_table;          // (seq_len, head_dim / 2)
-  int *batch;       // (6, rows): token, position and slot of each row; rows whose logits are wanted; changes of
-  int *page_table;  // (slots, pages of a sequence), see KvCache: their places and pages
+  int *batch;       // (6, rows): token, position and slot of each row; rows whose logits are wanted; places and
+                    // pages that change in page_table
+  int *page_table;  // (slots, pages of a sequence), see KvCache
 
   // visit(name, device pointer by reference, count of elements) for every field but the KV cache.
   template <class Visit>

@@ -41,6 +41,7 @@ inline void rope(float *d_q, const KvCache &cache, const float *d_qkv, const flo
                  const RowPlaces &at, int heads, int kv_heads, int head_dim, hipStream_t stream) {
   HIP_REQUIRE(at.rows > 0 && at.rows <= 65535 && heads > 0 && kv_heads > 0 && head_dim > 0 && head_dim % 2 == 0);
   HIP_REQUIRE(cache.length > 0 && cache.form == CacheForm::kFp32);
+  HIP_REQUIRE(!cache.d_table || at.longest < cache.pages_of_slot * kPagePositions);
   const size_t pairs = (size_t)(heads + 2 * kv_heads) * (head_dim / 2);
   HIP_LAUNCH(rope_kernel, dim3(block_count(pairs, 256), at.rows), dim3(256), stream, d_q, cache, d_qkv, d_cos, d_sin,
              at.d_positions, at.d_slots, heads, kv_heads, head_dim);
