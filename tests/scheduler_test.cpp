@@ -49,6 +49,9 @@ Outcome serve(const std::vector<Ask> &asks, int steps, const Scheduler::Room &ro
     EXPECT_LE((int)batch.tokens.size(), room.rows);
     EXPECT_EQ(batch.table_places.size(), batch.table_pages.size());
     for (size_t i = 0; i < batch.table_places.size(); i++) table[batch.table_places[i]] = batch.table_pages[i];
+    if (room.slots == 1) {  // one sequence alone: its pages lie in order
+      EXPECT_EQ(batch.table_places, batch.table_pages);
+    }
     std::set<int> slots(batch.slots.begin(), batch.slots.end()), pages;
     made.most_at_a_time = std::max(made.most_at_a_time, (int)slots.size());
     const auto row = [&](int slot, int position) {

@@ -45,6 +45,7 @@ def test_every_kernel_is_looked_at():
 
 
 def test_a_kernel_that_does_not_wait_is_found():
-    for body in (EITHER[0], EITHER[1], EITHER[0] + "if (i > n) return;" + EITHER[1], "int i = 0;", "if (i > n) return; GETP_AFTER_PREVIOUS();", "if (i) { GETP_AFTER_PREVIOUS(); }"):
+    for body in (EITHER[0], EITHER[1], EITHER[0] + "if (i > n) return;" + EITHER[1], "int i = 0;",
+                 "if (i > n) return; GETP_AFTER_PREVIOUS();", "if (i) { GETP_AFTER_PREVIOUS(); }"):
         ((name, found),) = bodies("__global__ void kernel(int *out) { %s }" % body)
         assert name == "kernel" and not waits_first(found), body

@@ -81,6 +81,7 @@ class ForwardPass {
     see(Stage::kQkv, l, s.qkv);
     rope(s.q, cache, s.qkv, s.cos_table, s.sin_table, at, p.n_attn_heads, p.n_kv_heads, p.head_dim, stream);
     see(Stage::kQuery, l, s.q);
+    // An observer follows one sequence, whose pages lie in order.
     see(Stage::kKey, l,
         cache.d_keys + (size_t)(cache.d_table ? batch.positions[0] : batch.positions[0] % cache.length) * p.kv_dim());
 

@@ -73,7 +73,7 @@ inline void with_ring_strips(int outputs, Use use) {
     use(std::integral_constant<int, kRingStrips>{});
 }
 
-// Once a device, before its first product: allows the kernels for many rows the shared memory of their stages.
+// Once a device, before its first product: allows the kernels the shared memory of their stages.
 inline void prepare_matmul(const Card &card) {
   for (MatrixForm form : {MatrixForm::kFp16, MatrixForm::kMxfp4})
     for (int terms : {1, 2})

@@ -60,7 +60,6 @@ inline hipError_t getp_card(Card *card, std::string *refusal) {
   architecture.resize(std::min(architecture.size(), architecture.find(':')));
   const bool mfma = is_word_of(kMfmaArchitectures, architecture);
   *card = mfma ? kGfx9Card : kGfx11Card;
-  card->processors = properties.multiProcessorCount;
   hipFuncAttributes attributes = {};
   if (!mfma && !is_word_of(kWmmaArchitectures, architecture)) {
     *refusal = architecture + " has no matrix instructions that the kernels are written for; they are for " +
